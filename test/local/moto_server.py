@@ -6,7 +6,7 @@ from moto.server import ThreadedMotoServer
 
 
 def main() -> None:
-    server = ThreadedMotoServer(ip_address=sys.argv[1], port=0)
+    server = ThreadedMotoServer(ip_address=sys.argv[1], port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
     print(f"http://{host}:{port}", flush=True)
