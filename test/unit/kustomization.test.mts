@@ -1,0 +1,12 @@
+import { readdirSync, readFileSync } from 'node:fs'
+import path from 'node:path'
+import { expect, test } from 'vitest'
+import { parse } from 'yaml'
+
+const folder = path.resolve(import.meta.dirname, '../../k8s/mover')
+
+test('the by-hand ConfigMap holds every file of the mover and nothing else', () => {
+  const kustomization = parse(readFileSync(path.join(folder, 'kustomization.yaml'), 'utf8'))
+  const program = readdirSync(folder).filter((name) => name.endsWith('.py') || name === 'requirements.txt')
+  expect(kustomization.configMapGenerator).toEqual([{ name: 'model-mover', files: program.sort() }])
+})

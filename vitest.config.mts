@@ -1,0 +1,32 @@
+import { defineConfig } from 'vitest/config'
+
+const real = process.env.E2E === '1'
+
+/** Jobs of a real cluster start in seconds, those of the stand-in at once. */
+const seconds = real ? 300 : 60
+
+export default defineConfig({
+  test: {
+    // Each flow test runs a whole pipeline of processes.
+    maxWorkers: 2,
+    projects: [
+      { test: { name: 'unit', include: ['test/unit/**/*.test.mts'] } },
+      ring('flow'),
+      // What only a real cluster can show; `make e2e` runs it together with the flow ring.
+      ring('e2e'),
+    ],
+  },
+})
+
+function ring(name: string) {
+  const limit = seconds * 1000
+  return {
+    test: {
+      name,
+      include: [`test/${name}/**/*.test.mts`],
+      testTimeout: limit,
+      hookTimeout: limit,
+      teardownTimeout: limit,
+    },
+  }
+}
