@@ -2,14 +2,9 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import path from 'node:path'
 import { createInterface } from 'node:readline'
+import type { S3 } from './s3.mts'
 
-/** Where an S3 server is and who may use it. */
-export interface S3 {
-  url: string
-  accessKey: string
-  secretKey: string
-  close(): Promise<void>
-}
+export type { S3 } from './s3.mts'
 
 export interface MotoOptions {
   /** Address to listen on; default 127.0.0.1. */
