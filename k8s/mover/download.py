@@ -1,0 +1,394 @@
+"""Hop 2: what the evidence in Spaces lists, written to the volume and proved on its way, with the same evidence last."""
+
+import os
+import resource
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256 as hash_sha256
+
+from digest import Sha256
+from evidence import DOWNLOAD_SENTINEL, UPLOAD_SENTINEL, Evidence, File, NotEvidence, parse_evidence
+from failure import Again, Failure, Stopped
+from ledger import Ledger
+from partial import PartialSink, WrongBytes, hash_descriptor
+from progress import Progress
+from retry import retry
+from selection import DEFAULT_EXCLUDE
+from settings import Settings
+from spaces import Gone, Listing, Spaces
+from volume import JOURNAL, Mark, Volume, naming
+from web import Web
+from window import Transfer, Window, part_size
+
+SMALL = 2**20
+SMALL_LANES = 32
+HASH_LANES = 2
+# How often the lock of another live run is tried again.
+LOCK_SECONDS = 1.0
+
+
+class Download:
+    """One run of hop 2."""
+
+    def __init__(self, settings: Settings, progress: Progress, stop: threading.Event) -> None:
+        self._settings = settings
+        self._progress = progress
+        self._stop = stop
+        self._spaces = Spaces(settings, Web(stop), stop)
+        self._volume = Volume(settings.models_dir, settings.model)
+        self._lock = threading.Lock()
+        self._proved: set[str] = set()
+        self._attempts: Counter[str] = Counter()
+        self._resumed: Counter[str] = Counter()
+
+    def run(self) -> dict[str, object]:
+        """Stages the model; gives the termination message's fields. Raises Failure."""
+        self._progress.enter("planning")
+        self._body, self._evidence, self._listing = self._read_evidence()
+        evidence = self._evidence
+        self._progress.expect(len(evidence.files), evidence.size)
+        held = self._volume.read(DOWNLOAD_SENTINEL)
+        old = self._parse_old(held[0]) if held else None
+        known, unchanged = self._collect_proofs(old, held[1] if held else None)
+        if held and evidence.equals(old) and len(self._proved) == len(evidence.files):
+            self._finish_unchanged(held[0])
+        else:
+            self._change(known, unchanged)
+        return {"commit": evidence.commit, "files": len(evidence.files), "bytes": evidence.size}
+
+    # --- what there is, and what of it is proved --------------------------------------------------------------------
+
+    def _read_evidence(self) -> tuple[bytes, Evidence, Listing]:
+        """What Spaces proves to hold, and that it is what was asked for."""
+        settings = self._settings
+        found = self._spaces.read(UPLOAD_SENTINEL)
+        where = f"s3://{settings.bucket}/{settings.prefix}"
+        if found is None:
+            raise Failure(
+                "no-evidence", f"{where} has no {UPLOAD_SENTINEL}: the model is not in Spaces, or not completely"
+            )
+        try:
+            evidence = parse_evidence(found[0])
+        except NotEvidence as error:
+            raise Failure("no-evidence", f"{UPLOAD_SENTINEL} in {where} proves nothing: {error}") from error
+        if evidence.model != settings.model:
+            raise Failure("other-evidence", f"{where} holds {evidence.model}, {settings.model} was asked for")
+        if settings.revision not in (evidence.revision, evidence.commit):
+            raise Failure(
+                "other-evidence",
+                f"Spaces holds revision {evidence.revision} (commit {evidence.commit[:8]}) of {evidence.model}, {settings.revision} was asked for",
+            )
+        excludes = ((), DEFAULT_EXCLUDE) if settings.exclude is None else (settings.exclude,)
+        if evidence.include != settings.include or evidence.exclude not in excludes:
+            raise Failure(
+                "other-evidence",
+                f"Spaces holds the files of include {list(evidence.include)} exclude {list(evidence.exclude)}, "
+                f"include {list(settings.include)} exclude {list(excludes[-1])} was asked for",
+            )
+        listing = self._spaces.listing()
+        wrong = [
+            f.path for f in evidence.files if f.path not in listing.objects or listing.objects[f.path].size != f.size
+        ]
+        if wrong:
+            raise Failure(
+                "spaces-incomplete",
+                f"{len(wrong)} of {len(evidence.files)} objects are missing or cut in Spaces, such as {wrong[0]}",
+            )
+        print(
+            f"plan: {evidence.model} is commit {evidence.commit}: {len(evidence.files)} files, {evidence.size} B",
+            flush=True,
+        )
+        return found[0], evidence, listing
+
+    def _parse_old(self, body: bytes) -> Evidence | None:
+        try:
+            return parse_evidence(body)
+        except NotEvidence as error:
+            print(f"{DOWNLOAD_SENTINEL} on the volume proves nothing, {error}: the files are hashed", flush=True)
+            return None
+
+    def _collect_proofs(
+        self, old: Evidence | None, written: os.stat_result | None
+    ) -> tuple[set[str], list[tuple[File, Mark]]]:
+        """Marks what is proved; gives every path that was ever ours, and the old files that still are as they were proved."""
+        proofs, known = self._volume.read_journal()
+        unchanged: list[tuple[File, Mark]] = []
+        for file in old.files if old and written else ():
+            known.add(file.path)
+            status, mark = self._volume.status(file.path), self._volume.mark(file.path)
+            # A file changed after the evidence was written is hashed again; ctime also tells a copy with an old mtime.
+            if status and mark and written and max(status.st_mtime_ns, status.st_ctime_ns) <= written.st_ctime_ns:
+                proofs[file.path] = (file, mark)
+        for path, (file, mark) in proofs.items():
+            if mark.size == file.size and self._volume.mark(path) == mark:
+                unchanged.append((file, mark))
+        if not self._settings.repair:
+            held = {file for file, _ in unchanged}
+            self._proved = {file.path for file in self._evidence.files if file in held}
+        return known, unchanged
+
+    # --- changing the volume ----------------------------------------------------------------------------------------
+
+    def _finish_unchanged(self, held: bytes) -> None:
+        print(f"already complete: the evidence on the volume holds for commit {self._evidence.commit}", flush=True)
+        self._progress.hash(self._evidence.size)
+        self._progress.finish(len(self._evidence.files))
+        if held != self._body:
+            self._volume.write_document(DOWNLOAD_SENTINEL, self._body)
+        self._tidy()
+
+    def _change(self, known: set[str], unchanged: list[tuple[File, Mark]]) -> None:
+        wanted = {file.path for file in self._evidence.files}
+        missing = [file for file in self._evidence.files if file.path not in self._proved]
+        gone = sorted(known - wanted)
+        self._check_space(missing, gone)
+        self._volume.make_parents(DOWNLOAD_SENTINEL)
+        old_paths = [(File(path, 0, ""), None) for path in sorted(known | wanted)]
+        self._volume.append_journal([*old_paths, *unchanged])
+        self._volume.remove(DOWNLOAD_SENTINEL)
+        self._volume.sync_folder(self._volume.folder)
+        self._progress.hash(sum(file.size for file in self._evidence.files if file.path in self._proved))
+        self._progress.finish(len(self._proved))
+        for path in gone:
+            print(f"removing {path}: it was of an earlier commit or filter", flush=True)
+            self._volume.remove(path)
+        missing = self._adopt(missing)
+        self._progress.enter("moving")
+        for file in missing:
+            self._volume.make_parents(file.path)
+        self._carry_small([file for file in missing if file.size <= SMALL])
+        self._carry_large([file for file in missing if file.size > SMALL])
+        self._progress.enter("finishing")
+        self._check_all()
+        unknown = self._volume.unknown(wanted)
+        if unknown:
+            print(f"left alone: {len(unknown)} files that no evidence lists, such as {unknown[0]}", flush=True)
+        self._volume.write_document(DOWNLOAD_SENTINEL, self._body)
+        self._tidy()
+
+    def _check_space(self, missing: list[File], gone: list[str]) -> None:
+        needed = sum(file.size for file in missing)
+        for path in [self._volume.partial(file) for file in missing] + gone:
+            mark = self._volume.mark(path)
+            needed -= mark.size if mark else 0
+        for file in missing:
+            mark = self._volume.mark(file.path)
+            # Of the right size: hashed first, and most often adopted. A replaced file stays until its successor is proved.
+            needed -= file.size if mark and mark.size == file.size else 0
+        free = self._volume.free()
+        if needed > free:
+            raise Failure(
+                "no-space",
+                f"{needed} B are needed and {free} B are free on the volume ({needed / 1e9:.1f} of {free / 1e9:.1f} GB)",
+            )
+
+    def _adopt(self, files: list[File]) -> list[File]:
+        """Hashes the files that are there with the right size; gives those that have to be moved."""
+        candidates = [file for file in files if (mark := self._volume.mark(file.path)) and mark.size == file.size]
+        if not candidates:
+            return files
+        self._progress.enter("hashing")
+        pool = ThreadPoolExecutor(HASH_LANES, thread_name_prefix="hash")
+        try:
+            adopted = {
+                file.path for file, good in zip(candidates, pool.map(self._is_good, candidates), strict=True) if good
+            }
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+        return [file for file in files if file.path not in adopted]
+
+    def _is_good(self, file: File) -> bool:
+        counted = 0
+
+        def on_bytes(count: int) -> None:
+            nonlocal counted
+            if self._stop.is_set():
+                raise Stopped()
+            counted += count
+            self._progress.hash(count)
+
+        mark = self._volume.mark(file.path)
+        with naming(file.path):
+            descriptor = os.open(self._volume.folder / file.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                sha256 = hash_descriptor(descriptor, file.size, on_bytes).hexdigest()
+            except EOFError:
+                sha256 = ""
+            finally:
+                os.close(descriptor)
+        if sha256 == file.sha256 and mark is not None and self._volume.mark(file.path) == mark:
+            self._prove(file)
+            return True
+        print(f"{file.path} on the volume holds other bytes, moving it again", flush=True)
+        self._progress.hash(-counted)
+        return False
+
+    def _prove(self, file: File) -> None:
+        with self._lock:
+            self._proved.add(file.path)
+            self._volume.append_journal([(file, self._volume.mark(file.path))])
+        self._progress.finish()
+
+    def _check_all(self) -> None:
+        """Every folder's renames last, and every file is there with its size, before the evidence says so."""
+        for folder in sorted({(self._volume.folder / file.path).parent for file in self._evidence.files}):
+            self._volume.sync_folder(folder)
+        for file in self._evidence.files:
+            mark = self._volume.mark(file.path)
+            if mark is None or mark.size != file.size or file.path not in self._proved:
+                raise Failure(
+                    "volume-io",
+                    f"{file.path} on the volume is not as it was written: something else changes the folder",
+                )
+
+    def _tidy(self) -> None:
+        for name in self._volume.unfinished():
+            self._volume.remove(name)
+        self._volume.remove(JOURNAL)
+
+    # --- small files ------------------------------------------------------------------------------------------------
+
+    def _carry_small(self, files: list[File]) -> None:
+        """Writes all of them, then makes them last, then puts them in place: the waits for the disk overlap."""
+        pool = ThreadPoolExecutor(SMALL_LANES, thread_name_prefix="small")
+        try:
+            for step in (self._write_small, self._sync_small):
+                for future in [pool.submit(step, file) for file in files]:
+                    future.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+        for file in files:
+            self._volume.rename(self._volume.partial(file), file.path)
+        with self._lock:
+            self._volume.append_journal([(file, self._volume.mark(file.path)) for file in files])
+            self._proved.update(file.path for file in files)
+        self._progress.finish(len(files))
+
+    def _write_small(self, file: File) -> None:
+        body = memoryview(bytearray(file.size))
+        sha256 = self._fetch_small(file, body)
+        if sha256 != file.sha256:
+            sha256 = self._fetch_small(file, body)
+        if sha256 != file.sha256:
+            raise self._suspect(file, f"{file.path}: SHA-256 {file.sha256} is in the evidence, {sha256} came")
+        with naming(file.path), open(self._volume.folder / self._volume.partial(file), "wb") as partial:
+            partial.write(body)
+        self._progress.move(file.size)
+
+    def _fetch_small(self, file: File, body: memoryview) -> str:
+        stored = self._listing.objects[file.path]
+        if file.size:
+            try:
+                retry(lambda: self._spaces.fetch(file.path, stored, 0, body, _ignore), self._stop)
+            except Gone as error:
+                raise self._changed(file) from error
+        return hash_sha256(body).hexdigest()
+
+    def _sync_small(self, file: File) -> None:
+        with naming(file.path):
+            descriptor = os.open(self._volume.folder / self._volume.partial(file), os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+    # --- large files ------------------------------------------------------------------------------------------------
+
+    def _carry_large(self, files: list[File]) -> None:
+        _raise_open_files(len(files))
+        flusher = ThreadPoolExecutor(4, thread_name_prefix="flush")
+        window = Window(self._settings.buffer, self._stop, hash_parts=False)
+        self._flusher = flusher
+        transfers = [self._begin(file) for file in files]
+        self._progress.enter("moving")
+        window.run(transfer for transfer in transfers if transfer is not None)
+
+    def _begin(self, file: File) -> Transfer | None:
+        """Takes the partial up where it ends; None when another run finished the file meanwhile."""
+        descriptor = self._volume.open_partial(file)
+        said = False
+        while descriptor is None:
+            if not said:
+                print(f"waiting: another run is writing {file.path}", flush=True)
+                said = True
+            if self._stop.wait(LOCK_SECONDS):
+                raise Stopped()
+            descriptor = self._volume.open_partial(file)
+        mark = self._volume.mark(file.path) if said else None
+        if mark is not None and mark.size == file.size and self._is_good(file):
+            os.close(descriptor)
+            return None
+        return self._go_on(file, descriptor)
+
+    def _go_on(self, file: File, descriptor: int) -> Transfer:
+        size = part_size(file.size, self._settings.buffer)
+        with naming(file.path):
+            held = os.fstat(descriptor).st_size
+            # Whole parts only, and never all of it: the last part's arrival is what finishes the file.
+            parts = min(held, file.size - 1) // size
+            if held != parts * size:
+                os.ftruncate(descriptor, parts * size)
+            digest = Sha256()
+            if parts:
+                self._progress.enter("hashing")
+                print(f"going on with {file.path} behind {parts * size} of {file.size} B", flush=True)
+                digest = hash_descriptor(descriptor, parts * size, self._progress.hash)
+        self._resumed[file.path] = parts * size
+        return self._transfer(file, descriptor, size, parts, digest)
+
+    def _transfer(self, file: File, descriptor: int, size: int, parts: int, digest: Sha256) -> Transfer:
+        stored = self._listing.objects[file.path]
+        return Transfer(
+            name=file.path,
+            size=file.size,
+            part_size=size,
+            source=lambda start, view, on_chunk: self._spaces.fetch(file.path, stored, start, view, on_chunk),
+            sink=PartialSink(file, descriptor, self._volume, self._flusher, self._prove, self._again),
+            first=parts,
+            digest=digest,
+            on_bytes=self._progress.move,
+        )
+
+    def _again(self, file: File, descriptor: int, error: Again) -> Transfer:
+        """Wrong bytes: once more from the start, since the wrong ones may have been in the partial; then Spaces is to blame."""
+        if isinstance(error, Gone):
+            raise self._changed(file) from error
+        resumed = self._resumed.pop(file.path, 0)
+        self._progress.hash(-resumed)
+        self._attempts[file.path] += 0 if resumed else 1
+        if isinstance(error, WrongBytes) and self._attempts[file.path] > 1:
+            raise self._suspect(file, str(error))
+        print(f"fetching {file.path} again: {error}", flush=True)
+        with naming(file.path):
+            os.ftruncate(descriptor, 0)
+        return self._transfer(file, descriptor, part_size(file.size, self._settings.buffer), 0, Sha256())
+
+    # --- what is wrong in Spaces ------------------------------------------------------------------------------------
+
+    def _suspect(self, file: File, words: str) -> Failure:
+        """Leaves word for hop 1, which would otherwise trust its evidence, and names the way out."""
+        mend = "run make model-to-spaces for this model: it reads the object back and moves it again"
+        try:
+            Ledger(self._spaces).write_suspects({file.path})
+        except Failure as failure:
+            print(f"could not leave word for the upload: {failure.detail}", flush=True)
+            mend = "run make model-to-spaces with --repair for this model: it reads every object back"
+        return Failure("wrong-bytes", f"Spaces holds other bytes than its evidence lists: {words}", next=mend)
+
+    def _changed(self, file: File) -> Failure:
+        return Failure("spaces-unsteady", f"{file.path} in Spaces was replaced or removed while it was read")
+
+
+def _raise_open_files(count: int) -> None:
+    """Every large file's partial is open at once, so that its lock is held from the start."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count + 512
+    if soft < wanted:
+        resource.setrlimit(
+            resource.RLIMIT_NOFILE, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard)
+        )
+
+
+def _ignore(piece: memoryview) -> None:
+    """Small files are counted when they are there."""

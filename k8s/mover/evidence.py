@@ -1,0 +1,166 @@
+"""The evidence: one JSON document that lists the proved files of a model, and that *is* the sentinel of both hops.
+
+It is deterministic (no clock, no host, files sorted by path), so it does not matter which pod writes it. When it is
+read it is data from outside: every path is checked before it comes near a file system.
+"""
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from failure import Failure
+
+SCHEMA = 1
+TOOL = "model-storage-pipeline 0.1.0"
+UPLOAD_SENTINEL = ".upload-complete"
+DOWNLOAD_SENTINEL = ".download-complete"
+PARTIAL = re.compile(r"\.[0-9a-f]{8}\.partial$")
+
+_HEX40 = re.compile(r"[0-9a-f]{40}")
+_HEX64 = re.compile(r"[0-9a-f]{64}")
+_NAME_BYTES = 255
+
+
+class NotEvidence(Exception):
+    """The document is no evidence; the message says what is wrong with it."""
+
+
+@dataclass(frozen=True)
+class File:
+    """One proved file: path relative to the model, size in bytes, SHA-256 in hex."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was proved. `include` and `exclude` are the filter as applied."""
+
+    model: str
+    revision: str
+    commit: str
+    include: tuple[str, ...]
+    exclude: tuple[str, ...]
+    files: tuple[File, ...]
+
+    def equals(self, other: "Evidence | None") -> bool:
+        """Whether both prove the same bytes of the same model (the name of the revision does not matter)."""
+        return other is not None and self._proof() == other._proof()
+
+    def _proof(self) -> tuple[object, ...]:
+        return (self.model, self.commit, self.include, self.exclude, self.files)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(file.size for file in self.files)
+
+    def dump(self) -> bytes:
+        """The document's bytes."""
+        document = {
+            "schema": SCHEMA,
+            "model": self.model,
+            "revision": self.revision,
+            "commit": self.commit,
+            "include": list(self.include),
+            "exclude": list(self.exclude),
+            "files": [
+                {"path": f.path, "size": f.size, "sha256": f.sha256} for f in sorted(self.files, key=lambda f: f.path)
+            ],
+            "tool": TOOL,
+        }
+        return (json.dumps(document, ensure_ascii=False, indent=2) + "\n").encode()
+
+
+def parse_evidence(body: bytes) -> Evidence:
+    """Reads a document. Raises NotEvidence for anything that is not a whole, well-formed, harmless one."""
+    try:
+        document = json.loads(body)
+        if not isinstance(document, dict) or document.get("schema") != SCHEMA:
+            raise NotEvidence("it is not a manifest of this tool")
+        files = tuple(_file(entry) for entry in document["files"])
+        evidence = Evidence(
+            model=_text(document["model"]),
+            revision=_text(document["revision"]),
+            commit=_match(_HEX40, document["commit"]),
+            include=tuple(_text(glob) for glob in document["include"]),
+            exclude=tuple(_text(glob) for glob in document["exclude"]),
+            files=tuple(sorted(files, key=lambda file: file.path)),
+        )
+        check_paths(file.path for file in files)
+    except Failure as failure:
+        raise NotEvidence(failure.detail) from failure
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise NotEvidence(f"it cannot be read as a manifest ({type(error).__name__}: {error})") from error
+    if not files:
+        raise NotEvidence("it lists no files")
+    return evidence
+
+
+def check_paths(paths: Iterable[str]) -> None:
+    """Refuses a listing that could leave the model's folder or that a file system cannot hold.
+
+    Raises Failure("hostile-listing") naming the first offender: absolute, empty, `.`/`..` segments, control characters,
+    backslashes, over-long names, reserved names, a name twice, a name that is both a file and a folder.
+    """
+    seen: set[str] = set()
+    for path in paths:
+        reason = _objection(path)
+        if reason is None and path in seen:
+            reason = "is listed twice"
+        if reason is not None:
+            raise Failure("hostile-listing", f"the file name {path!r} {reason}")
+        seen.add(path)
+    for path in seen:
+        parent = path.rpartition("/")[0]
+        while parent:
+            if parent in seen:
+                raise Failure("hostile-listing", f"the file name {parent!r} is also a folder, of {path!r}")
+            parent = parent.rpartition("/")[0]
+
+
+def is_reserved(path: str) -> bool:
+    """Whether a name inside a model's folder or prefix is the tool's own."""
+    return path.startswith((".upload-", ".download-")) or PARTIAL.search(path) is not None
+
+
+def _objection(path: str) -> str | None:
+    if not path or path.startswith("/"):
+        return "is empty or absolute"
+    try:
+        segments = [segment.encode() for segment in path.split("/")]
+    except UnicodeEncodeError:
+        return "is no valid unicode"
+    if any(segment in (b"", b".", b"..") for segment in segments):
+        return "leaves its folder"
+    # sha256sum -c, logs and S3 listings each read such names in their own way.
+    if any(ord(character) < 32 or ord(character) == 127 for character in path) or "\\" in path:
+        return "has a control character or a backslash"
+    if any(len(segment) > _NAME_BYTES - len(".01234567.partial") for segment in segments):
+        return "is too long for a file system"
+    if is_reserved(path):
+        return "is reserved for this tool"
+    return None
+
+
+def _file(entry: Any) -> File:
+    size = entry["size"]
+    if type(size) is not int or size < 0:
+        raise ValueError("a size is no whole number of bytes")
+    return File(_text(entry["path"]), size, _match(_HEX64, entry["sha256"]))
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is no text")
+    return value
+
+
+def _match(pattern: re.Pattern[str], value: object) -> str:
+    if not pattern.fullmatch(_text(value)):
+        raise ValueError(f"{value!r} is no hash")
+    return str(value)

@@ -1,0 +1,234 @@
+"""The HuggingFace Hub: resolve a revision, list a commit, read ranges of its files.
+
+The token goes to the Hub's own origin only: the CDN behind its redirect refuses a request that carries one, and a
+redirect is nobody's reason to hand a secret to another host.
+"""
+
+import json
+import re
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urljoin, urlsplit
+
+from urllib3.response import BaseHTTPResponse
+
+from evidence import check_paths
+from failure import Failure
+from retry import retry
+from settings import Settings
+from web import Web, retry_after
+
+SIDE = "the Hub"
+REDIRECTS = 5
+PAGES = 10_000
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """A file as the Hub publishes it: `sha256` for LFS/Xet files, the git `blob` id for all."""
+
+    path: str
+    size: int
+    sha256: str | None
+    blob: str
+
+
+class Hub:
+    """One model at the Hub. Every method retries what is transient and raises Failure for the rest."""
+
+    def __init__(self, settings: Settings, web: Web, stop: threading.Event) -> None:
+        self._model = settings.model
+        self._endpoint = settings.hf_endpoint
+        self._token = settings.secrets.hf_token
+        self._web = web
+        self._stop = stop
+        self._links: dict[str, str] = {}
+
+    def resolve(self, revision: str) -> str:
+        """The commit (40 hex) that a branch, tag or commit stands for now."""
+        info = retry(lambda: self._json(self._api("revision", revision))[0], self._stop)
+        commit = info.get("sha") if isinstance(info, dict) else None
+        if not isinstance(commit, str) or not re.fullmatch(r"[0-9a-f]{40}", commit):
+            raise Failure("wrong-answer", f"the Hub named no commit for revision {revision!r} of {self._model}")
+        return commit
+
+    def files(self, commit: str) -> list[HubFile]:
+        """All files of a commit, checked against the repository's own list of names, so that a page that is lost is noticed."""
+        url: str | None = f"{self._api('tree', commit)}?recursive=true&expand=false"
+        entries: list[Any] = []
+        for _ in range(PAGES):
+            if url is None:
+                break
+            page, url = retry(lambda url=url: self._json(url), self._stop)  # type: ignore[misc]
+            entries += page if isinstance(page, list) else [page]
+        try:
+            files = [_hub_file(entry) for entry in entries if entry["type"] != "directory"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise Failure("wrong-answer", f"the Hub's list of {self._model} cannot be read: {error!r}") from error
+        check_paths(file.path for file in files)
+        self._compare_names(commit, {file.path for file in files})
+        return sorted(files, key=lambda file: file.path)
+
+    def probe(self, commit: str, file: HubFile) -> None:
+        """Asks for access to one file: a gated repository's listing is open, so a listing proves nothing."""
+
+        def ask() -> None:
+            response = self._get(self._resolve_url(commit, file), {}, method="HEAD")
+            if response.status not in (200, 206, 301, 302, 303, 307, 308):
+                raise self._refusal(response, f"{file.path} of {self._model}")
+
+        retry(ask, self._stop)
+
+    def fetch(
+        self, commit: str, file: HubFile, start: int, view: memoryview, on_chunk: Callable[[memoryview], None]
+    ) -> None:
+        """Fills `view` with the file's bytes from `start`; one try, as the caller owns the retry. Raises Failure."""
+        whole = start == 0 and len(view) == file.size
+        headers = {"Accept-Encoding": "identity"}
+        if not whole:
+            headers["Range"] = f"bytes={start}-{start + len(view) - 1}"
+        response = self._open(commit, file, headers)
+        try:
+            self._check_answer(response, file, start, len(view), whole)
+        except Failure:
+            response.close()
+            raise
+        count = self._web.read_into(SIDE, response, view, on_chunk)
+        if count < len(view):
+            raise Failure("short-body", f"the Hub sent {count} of {len(view)} bytes of {file.path}")
+
+    def _open(self, commit: str, file: HubFile, headers: dict[str, str]) -> BaseHTTPResponse:
+        """A streamed answer for the file. Its signed link is kept for the next part, and asked for anew when it has expired."""
+        link = self._links.get(file.path)
+        if link is not None:
+            response = self._get(link, headers, stream=True)
+            if response.status < 400:
+                return response
+            response.close()
+            self._links.pop(file.path, None)
+            if response.status not in (401, 403, 404, 410):
+                raise self._refusal(response, file.path)
+        url = self._resolve_url(commit, file)
+        for _ in range(REDIRECTS):
+            response = self._get(url, headers, stream=True)
+            if response.status in (301, 302, 303, 307, 308):
+                response.drain_conn()
+                url = self._redirect(url, response)
+                if not self._is_own(url):
+                    self._links[file.path] = url
+                continue
+            if response.status in (200, 206):
+                return response
+            response.read()
+            self._links.pop(file.path, None)
+            if self._is_own(url):
+                raise self._refusal(response, f"{file.path} of {self._model}")
+            raise Failure(
+                "hub-error",
+                f"the Hub's storage answered {response.status} for {file.path}",
+                retry_after=retry_after(response),
+            )
+        raise Failure("wrong-answer", f"the Hub redirected {file.path} more than {REDIRECTS} times")
+
+    def _check_answer(self, response: BaseHTTPResponse, file: HubFile, start: int, length: int, whole: bool) -> None:
+        if response.status == 206:
+            wanted = f"bytes {start}-{start + length - 1}/{file.size}"
+            got = response.headers.get("Content-Range", "")
+            if got != wanted:
+                raise Failure("wrong-answer", f"the Hub answered {got!r} for {file.path}, {wanted!r} was asked for")
+        elif not whole:
+            raise Failure("wrong-answer", f"the Hub sent all of {file.path} when a range of it was asked for")
+        announced = response.headers.get("Content-Length")
+        if announced is not None and announced != str(length):
+            raise Failure("short-body", f"the Hub announced {announced} bytes of {file.path}, {length} were asked for")
+
+    def _compare_names(self, commit: str, names: set[str]) -> None:
+        info = retry(lambda: self._json(self._api("revision", commit))[0], self._stop)
+        siblings = info.get("siblings") if isinstance(info, dict) else None
+        if not isinstance(siblings, list):
+            return
+        listed = {entry.get("rfilename") for entry in siblings if isinstance(entry, dict)}
+        differing = sorted(str(name) for name in listed ^ names)
+        if differing:
+            raise Failure("wrong-answer", f"the Hub's two lists of {self._model} differ, first in {differing[0]!r}")
+
+    def _api(self, kind: str, revision: str) -> str:
+        return f"{self._endpoint}/api/models/{self._model}/{kind}/{quote(revision, safe='')}"
+
+    def _resolve_url(self, commit: str, file: HubFile) -> str:
+        return f"{self._endpoint}/{self._model}/resolve/{commit}/{quote(file.path)}"
+
+    def _json(self, url: str) -> tuple[Any, str | None]:
+        """The document behind an API address, and the address of its next page."""
+        for _ in range(REDIRECTS):
+            response = self._get(url, {"Accept": "application/json"})
+            if response.status in (301, 302, 303, 307, 308):
+                url = self._redirect(url, response)
+                continue
+            if response.status != 200:
+                raise self._refusal(response, self._model)
+            match = re.search(r'<([^>]+)>;\s*rel="?next"?', response.headers.get("Link", ""))
+            try:
+                return json.loads(response.data), self._redirect_target(url, match[1]) if match else None
+            except ValueError as error:
+                raise Failure("hub-error", f"the Hub's answer for {self._model} is no JSON") from error
+        raise Failure("wrong-answer", f"the Hub redirected {self._model} more than {REDIRECTS} times")
+
+    def _get(self, url: str, headers: dict[str, str], *, method: str = "GET", stream: bool = False) -> BaseHTTPResponse:
+        headers = {"User-Agent": "model-storage-pipeline", **headers}
+        if self._token and self._is_own(url):
+            headers["Authorization"] = f"Bearer {self._token}"
+        return self._web.send(SIDE, method, url, headers, stream=stream)
+
+    def _is_own(self, url: str) -> bool:
+        own, other = urlsplit(self._endpoint), urlsplit(url)
+        return (own.scheme, own.netloc) == (other.scheme, other.netloc)
+
+    def _redirect(self, url: str, response: BaseHTTPResponse) -> str:
+        return self._redirect_target(url, response.headers.get("Location", ""))
+
+    def _redirect_target(self, url: str, location: str) -> str:
+        target = urljoin(url, location)
+        scheme = urlsplit(target).scheme
+        if not location or scheme not in ("http", "https") or (scheme == "http" and urlsplit(url).scheme == "https"):
+            # The query of a signed link is a secret of its own.
+            raise Failure("wrong-answer", f"the Hub redirected to {target.partition('?')[0]!r}, which is not followed")
+        return target
+
+    def _refusal(self, response: BaseHTTPResponse, what: str) -> Failure:
+        status, code = response.status, response.headers.get("X-Error-Code", "")
+        message = response.headers.get("X-Error-Message", "")
+        if status in (408, 429) or status >= 500:
+            cause = "hub-busy" if status == 429 else "hub-error"
+            return Failure(cause, f"the Hub answered {status} for {what}", retry_after=retry_after(response))
+        if code == "GatedRepo":
+            who = "Secret hf-token has no access to it" if self._token else "there is no token in Secret hf-token"
+            page = f"{self._endpoint}/{self._model}"
+            return Failure(
+                "gated",
+                f"{self._model} is gated and {who}",
+                next=f"ask for access at {page}, or put a token that has access into Secret hf-token (key HF_TOKEN), "
+                "then run the same command again",
+            )
+        if status == 401 and (self._token and (code != "RepoNotFound" or "nvalid" in message)):
+            return Failure("bad-token", "the Hub does not accept the token in Secret hf-token")
+        if code == "RevisionNotFound":
+            return Failure("no-revision", f"{self._model} has no such revision")
+        if code == "RepoNotFound" or status in (401, 404):
+            token = (
+                "the token in Secret hf-token may not see it" if self._token else "it is private and there is no token"
+            )
+            return Failure("no-model", f"the Hub has no model {self._model}, or {token}")
+        if status == 403:
+            return Failure("hub-denied", f"the Hub refuses {what} to the token in Secret hf-token")
+        return Failure("wrong-answer", f"the Hub answered {status} for {what}")
+
+
+def _hub_file(entry: dict[str, Any]) -> HubFile:
+    lfs = entry.get("lfs")
+    size, sha256 = (lfs["size"], str(lfs["oid"])) if lfs else (entry["size"], None)
+    if type(size) is not int or size < 0 or (sha256 is not None and not re.fullmatch(r"[0-9a-f]{64}", sha256)):
+        raise ValueError(f"the entry of {entry['path']!r}")
+    return HubFile(entry["path"], size, sha256, str(entry["oid"]))

@@ -1,0 +1,126 @@
+"""The program inside the Jobs: `python mover.py upload|download|verify`, settings from the environment.
+
+It needs only the standard library to start: packages of a verb are installed by plain pip from requirements.txt beside
+this file, from here, so that python is the container's first process and gets SIGTERM, and a failed installation has
+its cause in the termination message like every other failure.
+
+Exit codes: 0 done, 1 transient (the Job may retry), 64 permanent, 143 after SIGTERM. The termination message is one
+JSON document below 4,096 bytes: {"state":"done",...} or {"state":"failed","cause","detail","next"}.
+"""
+
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import traceback
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from failure import Failure, Stopped
+from progress import Progress
+from settings import read_settings
+
+VERBS = {"upload": "Upload", "download": "Download", "verify": "Verify"}
+NEEDS_NOTHING = {"verify"}
+MESSAGE_BYTES = 4096
+
+
+def main(verb: str) -> int:
+    """Runs a verb; gives the exit code."""
+    stop = threading.Event()
+    progress = Progress()
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        # Raised in the main thread, wherever it waits; every step is made so that a kill is safe behind it.
+        if not stop.is_set():
+            stop.set()
+            raise Stopped()
+
+    signal.signal(signal.SIGTERM, on_signal)
+    signal.signal(signal.SIGINT, on_signal)
+    try:
+        settings = read_settings()
+        progress.start()
+        if verb not in NEEDS_NOTHING:
+            install(progress)
+        work = getattr(importlib.import_module(verb), VERBS[verb])(settings, progress, stop)
+        result = work.run()
+        progress.stop()
+        report({"state": "done", **result, "moved": progress.moved, "seconds": round(progress.seconds, 1)})
+        return 0
+    except Failure as failure:
+        return fail(Stopped() if stop.is_set() else failure, progress)
+    except Exception as error:
+        if stop.is_set():
+            return fail(Stopped(), progress)
+        traceback.print_exc(file=sys.stdout)
+        return fail(Failure("internal", f"{type(error).__name__}: {error}"), progress)
+
+
+def install(progress: Progress) -> None:
+    """Installs the pinned packages; no network is needed where they are there already. Raises Failure("install")."""
+    progress.enter("installing")
+    requirements = Path(__file__).with_name("requirements.txt")
+    environment = {
+        **os.environ,
+        "PIP_ROOT_USER_ACTION": "ignore",
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "PIP_PROGRESS_BAR": "off",
+    }
+    # The installer has no use for them, and a package's build has no business with them.
+    for secret in ("HF_TOKEN", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        environment.pop(secret, None)
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-cache-dir", "--requirement", str(requirements)]
+    pip = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        output, _ = pip.communicate()
+    except BaseException:
+        pip.kill()
+        raise
+    if pip.returncode != 0:
+        print(output, flush=True)
+        last = next((line for line in reversed(output.splitlines()) if line.startswith("ERROR")), "no reason given")
+        raise Failure("install", f"pip could not install the mover's packages: {last.removeprefix('ERROR: ')}")
+    importlib.invalidate_caches()
+
+
+def fail(failure: Failure, progress: Progress) -> int:
+    """Says what failed and what to do, in the log and in the termination message; gives the exit code."""
+    progress.stop()
+    print(f"failed: {failure.cause}: {failure.detail}", flush=True)
+    print(f"next: {failure.next}", flush=True)
+    message = {"state": "failed", "cause": failure.cause, "detail": failure.detail, "next": failure.next}
+    report({**message, **getattr(failure, "paths", {})})
+    return failure.exit_code
+
+
+def report(message: dict[str, Any]) -> None:
+    """Writes the termination message; lists of paths, then the detail, are cut until it fits."""
+    body = json.dumps(message, ensure_ascii=False).encode()
+    while len(body) >= MESSAGE_BYTES:
+        lists = [value for value in message.values() if isinstance(value, list) and value]
+        if lists:
+            max(lists, key=len).pop()
+        else:
+            message["detail"] = message["detail"][: len(message["detail"]) // 2]
+        body = json.dumps(message, ensure_ascii=False).encode()
+    path = os.environ.get("TERMINATION_LOG", "/dev/termination-log")
+    try:
+        with open(path, "wb") as file:
+            file.write(body)
+    except OSError as error:
+        # The same words are in the log; the exit code must stay the work's own.
+        print(f"could not write {path}: {error.strerror}", flush=True)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2 or sys.argv[1] not in VERBS:
+        sys.exit(f"usage: mover.py {'|'.join(VERBS)}")
+    code = main(sys.argv[1])
+    sys.stdout.flush()
+    # Threads may still wait for a silent server; all that must last has been written.
+    os._exit(code)

@@ -1,0 +1,114 @@
+"""Hop 2's sink: a file written in order beside its place, and put there once its hash agreed."""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from digest import Sha256
+from evidence import File
+from failure import Again
+from volume import Volume, naming
+from window import Part, Transfer
+
+# Written this often, so that the page cache of a small pod never fills with dirty pages and the last fsync is short.
+STEP = 32 * 2**20
+
+
+class WrongBytes(Again):
+    """All bytes of the file came, and they are not the ones its evidence lists."""
+
+
+class PartialSink:
+    """One file: bytes go to `NAME.<8 of its sha256>.partial`, then fsync, then rename."""
+
+    def __init__(
+        self,
+        file: File,
+        descriptor: int,
+        volume: Volume,
+        flusher: ThreadPoolExecutor,
+        on_proof: Callable[[File], None],
+        on_again: Callable[[File, int, Again], Transfer | None],
+    ) -> None:
+        self._file = file
+        self._descriptor = descriptor
+        self._volume = volume
+        self._flusher = flusher
+        self._on_proof = on_proof
+        self._on_again = on_again
+        self._flushed = 0
+        self._flush: Future[None] | None = None
+
+    def accept(self, part: Part) -> None:
+        """Nothing to do before the part's turn: written in order, the partial's length says what it holds."""
+
+    def proceed(self, part: Part, digest: Sha256) -> None:
+        """Writes the part, and lets an older stretch reach the disk meanwhile."""
+        with naming(self._file.path):
+            write_at(self._descriptor, part.view, part.start)
+        end = part.start + len(part.view)
+        if end - self._flushed >= STEP:
+            if self._flush is not None:
+                self._flush.result()
+            self._flush = self._flusher.submit(write_back, self._descriptor, self._flushed, end)
+            self._flushed = end
+
+    def finish(self, sha256: str) -> None:
+        """fsync and rename, if these are the bytes that the evidence lists."""
+        if sha256 != self._file.sha256:
+            raise WrongBytes(f"{self._file.path}: SHA-256 {self._file.sha256} is in the evidence, {sha256} came")
+        if self._flush is not None:
+            self._flush.result()
+        with naming(self._file.path):
+            os.fsync(self._descriptor)
+            drop_cache(self._descriptor, 0, self._file.size)
+            if self._volume.still_names(self._volume.partial(self._file), self._descriptor):
+                self._volume.rename(self._volume.partial(self._file), self._file.path)
+            os.close(self._descriptor)
+        self._on_proof(self._file)
+
+    def restart(self, error: Again) -> Transfer | None:
+        """What comes next is the run's to say; the partial stays open and locked."""
+        if self._flush is not None:
+            self._flush.result()
+        return self._on_again(self._file, self._descriptor, error)
+
+
+def write_at(descriptor: int, view: memoryview, start: int) -> None:
+    """Writes all of `view` at an offset; a short write goes on."""
+    written = 0
+    while written < len(view):
+        written += os.pwrite(descriptor, view[written:], start + written)
+
+
+def write_back(descriptor: int, start: int, end: int) -> None:
+    """Makes a stretch last, and gives its cached pages back: the pod's limit counts them."""
+    with naming("a partial file"):
+        os.fdatasync(descriptor)
+    drop_cache(descriptor, start, end - start)
+
+
+def drop_cache(descriptor: int, start: int, length: int) -> None:
+    """Gives clean cached pages back; only advice, so a file system without it is fine."""
+    try:
+        os.posix_fadvise(descriptor, start, length, os.POSIX_FADV_DONTNEED)
+    except OSError:
+        return
+
+
+def hash_descriptor(descriptor: int, length: int, on_bytes: Callable[[int], None]) -> Sha256:
+    """Hashes the first `length` bytes of a file, a chunk at a time, dropping its pages behind it. EOFError when it is shorter."""
+    digest = Sha256()
+    chunk = memoryview(bytearray(4 * 2**20))
+    start = 0
+    while start < length:
+        piece = chunk[: min(len(chunk), length - start)]
+        count = os.preadv(descriptor, [piece], start)
+        if not count:
+            raise EOFError(f"ends at {start} of {length} bytes")
+        digest.update(piece[:count])
+        start += count
+        on_bytes(count)
+        if start % STEP < count:
+            drop_cache(descriptor, max(0, start - STEP), STEP)
+    return digest

@@ -1,0 +1,38 @@
+"""Tries again what is worth it, at the pace the server asks for."""
+
+import random
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+from failure import Failure, Stopped
+
+T = TypeVar("T")
+
+BASE_SECONDS = 0.5
+CAP_SECONDS = 20.0
+# The Hub counts requests in windows of five minutes; no honest answer asks for much more.
+RETRY_AFTER_CAP_SECONDS = 600.0
+
+
+def retry(action: Callable[[], T], stop: threading.Event) -> T:
+    """Runs `action` until it succeeds, its failure is final, or its cause's tries are used up.
+
+    Backs off exponentially with full jitter, so that many pods behind one address do not come back together; a
+    server's own Retry-After wins. Raises the last Failure, or Stopped.
+    """
+    attempt = 1
+    while True:
+        try:
+            return action()
+        except Failure as failure:
+            tries = failure.row.tries
+            if attempt >= tries:
+                raise
+            wait = random.uniform(0.2, 1.0) * min(CAP_SECONDS, BASE_SECONDS * 2 ** (attempt - 1))
+            if failure.retry_after is not None:
+                wait = min(failure.retry_after, RETRY_AFTER_CAP_SECONDS) + random.uniform(0.0, 0.5)
+            print(f"retry {attempt} of {tries - 1} in {wait:.1f} s: {failure.detail}", flush=True)
+            attempt += 1
+        if stop.wait(wait):
+            raise Stopped()

@@ -1,0 +1,377 @@
+"""DigitalOcean Spaces, or any S3: botocore speaks the control calls and signs; urllib3 moves the bytes.
+
+Checksums of newer SDKs are switched off (`when_required`): Ceph RGW, on which Spaces is built, refuses their trailers
+over https. Instead every body goes out under its own SHA-256 (x-amz-content-sha256), which the server checks.
+"""
+
+import hashlib
+import re
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import quote
+
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.config import Config
+from botocore.credentials import Credentials
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, SSLError
+from botocore.session import Session
+from urllib3.response import BaseHTTPResponse
+
+from failure import Again, Failure
+from retry import retry
+from settings import Settings
+from web import CHUNK, CONNECT_SECONDS, STALL_SECONDS, Web, ca_bundle, retry_after
+
+SIDE = "Spaces"
+PARTS_LIMIT = 10_000
+# Joining the parts of a large object can take a server minutes before its first byte of answer.
+COMPLETE_SECONDS = 300.0
+_BUSY = {"SlowDown", "ServiceUnavailable", "TooManyRequests", "RequestLimitExceeded"}
+_CREDENTIALS = {
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+    "InvalidToken",
+    "ExpiredToken",
+    "AuthorizationHeaderMalformed",
+}
+
+
+class Gone(Again):
+    """The upload or the object is gone: another run completed, aborted or replaced it. Look at the object again."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An object as listed: bytes, ETag without quotes, and when the server took it in."""
+
+    size: int
+    etag: str
+    modified: datetime
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The objects under the prefix, by key, and the server's clock at the end of the listing."""
+
+    objects: dict[str, Stored]
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Upload:
+    """An unfinished multipart upload."""
+
+    key: str
+    id: str
+    initiated: datetime
+
+
+class _Signer(S3SigV4Auth):
+    """Signs with the payload's hash as given: botocore would read the body a second time."""
+
+    def payload(self, request: AWSRequest) -> str:
+        return str(request.context["sha256"])
+
+
+class Spaces:
+    """One model's prefix in one bucket; keys are relative to it. Methods retry what is transient and raise Failure for the rest."""
+
+    def __init__(self, settings: Settings, web: Web, stop: threading.Event) -> None:
+        self._bucket = settings.bucket
+        self._prefix = settings.prefix
+        self._endpoint = settings.endpoint
+        self._region = settings.region
+        self._web = web
+        self._stop = stop
+        for name, value in (("BUCKET", settings.bucket), ("ENDPOINT", settings.endpoint)):
+            if not value:
+                raise Failure("bad-settings", f"{name} is not set")
+        key, secret = settings.secrets.spaces_key
+        self._credentials = Credentials(key, secret)
+        session = Session()
+        self._client = self._connect(session, STALL_SECONDS)
+        self._joiner = self._connect(session, COMPLETE_SECONDS)
+
+    def _connect(self, session: Session, read_seconds: float) -> Any:
+        key, secret = self._credentials.access_key, self._credentials.secret_key
+        return session.create_client(
+            "s3",
+            region_name=self._region,
+            endpoint_url=self._endpoint,
+            aws_access_key_id=key,
+            aws_secret_access_key=secret,
+            verify=ca_bundle(),
+            config=Config(
+                signature_version="s3v4",
+                s3={"addressing_style": "path"},
+                retries={"total_max_attempts": 1},
+                connect_timeout=CONNECT_SECONDS,
+                read_timeout=read_seconds,
+                max_pool_connections=16,
+                request_checksum_calculation="when_required",
+                response_checksum_validation="when_required",
+            ),
+        )
+
+    # --- documents and small objects -------------------------------------------------------------------------------
+
+    def read(self, key: str) -> tuple[bytes, datetime] | None:
+        """A small object's bytes and time, or None when the server says that it is not there."""
+
+        def get() -> tuple[bytes, datetime] | None:
+            try:
+                answer = self._client.get_object(Bucket=self._bucket, Key=self._prefix + key)
+                return answer["Body"].read(), answer["LastModified"]
+            except ClientError as error:
+                if error.response.get("Error", {}).get("Code") == "NoSuchKey":
+                    return None
+                raise
+
+        return self._control(get, key)
+
+    def put(self, key: str, body: memoryview | bytes, sha256: str | None = None) -> str:
+        """Writes an object in one request under its SHA-256; gives its ETag."""
+        digest = sha256 or hashlib.sha256(body).hexdigest()
+
+        def send() -> str:
+            response = self._send("PUT", key, "", body, digest)
+            return response.headers.get("ETag", "").strip('"')
+
+        return retry(send, self._stop)
+
+    def delete(self, key: str) -> None:
+        """Removes one object; one that is not there is fine."""
+        self._control(lambda: self._client.delete_object(Bucket=self._bucket, Key=self._prefix + key), key)
+
+    def listing(self) -> Listing:
+        """Every object under the model's prefix.
+
+        Pages by the last key until a page comes back empty: Spaces has been seen to say "not truncated" too early
+        with ListObjectsV2. Raises Failure("wrong-answer") when the server does not move on.
+        """
+        objects: dict[str, Stored] = {}
+        marker = ""
+        while True:
+            page = self._control(
+                lambda marker=marker: self._client.list_objects(
+                    Bucket=self._bucket, Prefix=self._prefix, Marker=marker
+                ),
+                self._prefix,
+            )
+            contents = page.get("Contents", [])
+            if not contents:
+                return Listing(objects, _date(page))
+            last = contents[-1]["Key"]
+            if last <= marker:
+                raise Failure("wrong-answer", f"Spaces cuts its list of {self._prefix} short after {marker!r}")
+            for entry in contents:
+                objects[entry["Key"][len(self._prefix) :]] = Stored(
+                    entry["Size"], entry["ETag"].strip('"'), entry["LastModified"]
+                )
+            marker = last
+
+    # --- bytes ------------------------------------------------------------------------------------------------------
+
+    def fetch(
+        self, key: str, stored: Stored, start: int, view: memoryview, on_chunk: Callable[[memoryview], None]
+    ) -> None:
+        """Fills `view` with an object's bytes from `start`; one try, as the caller owns the retry.
+
+        Raises Failure, or Gone when it is no longer the object that was listed (If-Match on its ETag).
+        """
+        size, end = stored.size, start + len(view) - 1
+        headers = {"If-Match": f'"{stored.etag}"', "Accept-Encoding": "identity"}
+        whole = start == 0 and len(view) == size
+        if not whole:
+            headers["Range"] = f"bytes={start}-{end}"
+        response = self._send("GET", key, "", None, hashlib.sha256(b"").hexdigest(), headers, stream=True)
+        wanted = f"bytes {start}-{end}/{size}"
+        got = response.headers.get("Content-Range", wanted if whole else "")
+        announced = response.headers.get("Content-Length", str(len(view)))
+        if got != wanted or announced != str(len(view)):
+            response.close()
+            # The object is not what its evidence says: no retry of the part can mend that.
+            raise Failure(
+                "wrong-answer",
+                f"Spaces answered {got or 'the whole object'!r}, {announced} bytes, for {key}; {wanted!r} was asked for",
+            )
+        count = self._web.read_into(SIDE, response, view, on_chunk)
+        if count < len(view):
+            raise Failure("short-body", f"Spaces sent {count} of {len(view)} bytes of {key}")
+
+    # --- multipart uploads ------------------------------------------------------------------------------------------
+
+    def create_upload(self, key: str) -> str:
+        """Starts a multipart upload; gives its id. No metadata is set: it would be a claim made before the proof."""
+        answer = self._control(
+            lambda: self._client.create_multipart_upload(Bucket=self._bucket, Key=self._prefix + key), key
+        )
+        return str(answer["UploadId"])
+
+    def upload_part(self, key: str, upload: str, number: int, view: memoryview, sha256: str) -> str:
+        """Sends part `number` (from 1); gives its ETag. Raises Gone."""
+        query = f"partNumber={number}&uploadId={quote(upload, safe='')}"
+
+        def send() -> str:
+            etag = self._send("PUT", key, query, view, sha256).headers.get("ETag", "").strip('"')
+            if not etag:
+                raise Failure("spaces-error", f"Spaces gave part {number} of {key} no ETag")
+            return etag
+
+        return retry(send, self._stop)
+
+    def complete_upload(self, key: str, upload: str, etags: list[str]) -> None:
+        """Joins the parts, which the server checks by their ETags. Raises Gone when the upload or a part is not as it was."""
+        parts = [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(etags, 1)]
+        self._control(
+            lambda: self._joiner.complete_multipart_upload(
+                Bucket=self._bucket, Key=self._prefix + key, UploadId=upload, MultipartUpload={"Parts": parts}
+            ),
+            key,
+        )
+
+    def abort_upload(self, key: str, upload: str) -> None:
+        """Drops an unfinished upload and its parts; one that is gone is fine."""
+        try:
+            self._control(
+                lambda: self._client.abort_multipart_upload(
+                    Bucket=self._bucket, Key=self._prefix + key, UploadId=upload
+                ),
+                key,
+            )
+        except Gone:
+            return
+
+    def list_parts(self, key: str, upload: str) -> dict[int, tuple[int, str, datetime]]:
+        """Parts of an unfinished upload: number -> (bytes, ETag, time). Raises Gone (Ceph says NoSuchKey)."""
+        parts: dict[int, tuple[int, str, datetime]] = {}
+        marker = 0
+        while True:
+            page = self._control(
+                lambda marker=marker: self._client.list_parts(
+                    Bucket=self._bucket, Key=self._prefix + key, UploadId=upload, PartNumberMarker=marker
+                ),
+                key,
+            )
+            entries = page.get("Parts", [])
+            for entry in entries:
+                parts[entry["PartNumber"]] = (entry["Size"], entry["ETag"].strip('"'), entry["LastModified"])
+            if not entries or not page.get("IsTruncated") or entries[-1]["PartNumber"] <= marker:
+                return parts
+            marker = entries[-1]["PartNumber"]
+
+    def uploads(self) -> Iterator[Upload]:
+        """The unfinished uploads under the model's prefix."""
+        markers: dict[str, str] = {}
+        while True:
+            page = self._control(
+                lambda markers=markers: self._client.list_multipart_uploads(
+                    Bucket=self._bucket, Prefix=self._prefix, **markers
+                ),
+                self._prefix,
+            )
+            for entry in page.get("Uploads", []):
+                yield Upload(entry["Key"][len(self._prefix) :], entry["UploadId"], entry["Initiated"])
+            following = {
+                "KeyMarker": page.get("NextKeyMarker", ""),
+                "UploadIdMarker": page.get("NextUploadIdMarker", ""),
+            }
+            if not page.get("IsTruncated") or following == markers or not following["KeyMarker"]:
+                return
+            markers = following
+
+    # --- requests ---------------------------------------------------------------------------------------------------
+
+    def _send(
+        self,
+        method: str,
+        key: str,
+        query: str,
+        body: memoryview | bytes | None,
+        sha256: str,
+        headers: dict[str, str] | None = None,
+        *,
+        stream: bool = False,
+    ) -> BaseHTTPResponse:
+        url = f"{self._endpoint}/{self._bucket}/{quote(self._prefix + key, safe='/~')}{'?' if query else ''}{query}"
+        request = AWSRequest(method=method, url=url, headers=headers or {})
+        request.context["sha256"] = sha256
+        _Signer(self._credentials, "s3", self._region).add_auth(request)
+        signed = dict(request.headers.items())
+        if body is not None:
+            signed["Content-Length"] = str(len(body))
+        response = self._web.send(SIDE, method, url, signed, _slices(body), stream=stream)
+        if response.status in (200, 206):
+            return response
+        text = response.read() if stream else response.data
+        code = re.search(rb"<Code>([^<]+)</Code>", text or b"")
+        raise self._failure(code[1].decode() if code else "", response.status, key, retry_after(response))
+
+    def _control(self, call: Callable[[], Any], what: str) -> Any:
+        def once() -> Any:
+            try:
+                return call()
+            except ClientError as error:
+                meta = error.response.get("ResponseMetadata", {})
+                wait = meta.get("HTTPHeaders", {}).get("retry-after", "")
+                raise self._failure(
+                    str(error.response.get("Error", {}).get("Code", "")),
+                    int(meta.get("HTTPStatusCode", 0)),
+                    what,
+                    float(wait) if wait.isdigit() else None,
+                ) from error
+            except SSLError as error:
+                raise Failure("tls", f"the certificate of Spaces does not verify: {error}") from error
+            except HTTPClientError as error:
+                raise Failure(
+                    "connection", f"the connection to {self._endpoint} failed: {type(error).__name__}"
+                ) from error
+            except BotoCoreError as error:
+                raise Failure("spaces-error", f"Spaces' answer for {what} cannot be read: {error}") from error
+
+        return retry(once, self._stop)
+
+    def _failure(self, code: str, status: int, key: str, wait: float | None) -> Exception:
+        where = f"bucket {self._bucket} at {self._endpoint}"
+        if code in ("NoSuchUpload", "InvalidPart") or status == 412:
+            return Gone(key)
+        if code in _CREDENTIALS:
+            return Failure(
+                "spaces-credentials", f"Spaces does not accept the key in Secret spaces-credentials ({code})"
+            )
+        if code == "RequestTimeTooSkewed":
+            return Failure("clock-skew", "the node's clock and Spaces' differ by more than 15 minutes")
+        if code == "NoSuchBucket":
+            return Failure("no-bucket", f"there is no {where}")
+        if code in _BUSY or status in (429, 503):
+            return Failure("spaces-busy", f"Spaces answered {status} {code} for {key}", retry_after=wait)
+        if status in (408,) or status >= 500 or code in ("RequestTimeout", "InternalError"):
+            return Failure("spaces-error", f"Spaces answered {status} {code} for {key}", retry_after=wait)
+        if code == "AccessDenied" or status in (401, 403):
+            return Failure("spaces-denied", f"the key in Secret spaces-credentials may not use {key} in {where}")
+        if code in ("XAmzContentSHA256Mismatch", "BadDigest", "IncompleteBody"):
+            return Failure("short-body", f"Spaces received other bytes of {key} than were sent")
+        if status == 404:
+            return Gone(key) if code == "NoSuchKey" else Failure("no-bucket", f"there is no {where}")
+        return Failure("spaces-error", f"Spaces answered {status} {code} for {key}", retry_after=wait)
+
+
+def _date(answer: dict[str, Any]) -> datetime:
+    """The server's clock, which is the one that its objects' times are read by."""
+    try:
+        return parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
+    except (KeyError, ValueError) as error:
+        raise Failure("spaces-error", "Spaces answers without the time (Date)") from error
+
+
+def _slices(body: memoryview | bytes | None) -> Iterator[memoryview] | None:
+    """A body in small pieces: a socket's timeout bounds one send as a whole, and only small ones can tell a stall from a slow link."""
+    if body is None:
+        return None
+    view = memoryview(body)
+    return (view[start : start + CHUNK] for start in range(0, len(view), CHUNK))

@@ -1,0 +1,411 @@
+"""Hop 1: the Hub's files at one commit, streamed into Spaces, proved on their way, with the evidence written last."""
+
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import datetime
+from hashlib import sha256 as hash_sha256
+
+from digest import Sha256, multipart_etag
+from evidence import UPLOAD_SENTINEL, Evidence, File, NotEvidence, is_reserved, parse_evidence
+from failure import Again, Failure, Stopped
+from hub import Hub, HubFile
+from ledger import SUSPECT, Journal, Ledger, Plan, Proof
+from multipart import Agreement, MultipartSink, ReadBackSink, Uploader, WrongBytes, source_of, wrong_bytes
+from progress import Progress
+from retry import retry
+from selection import effective_exclude, is_selected
+from settings import Settings
+from spaces import PARTS_LIMIT, Gone, Listing, Spaces, Stored
+from web import Web
+from window import Transfer, Window, part_size
+
+# Files up to this size are moved whole, many at a time: their cost is the round trip, not the bytes.
+SMALL = 2**20
+SMALL_LANES = 32
+ROUNDS = 3
+# Younger unfinished uploads may belong to a run that is alive.
+ABANDONED_SECONDS = 15 * 60
+
+
+class Upload:
+    """One run of hop 1."""
+
+    def __init__(self, settings: Settings, progress: Progress, stop: threading.Event) -> None:
+        self._settings = settings
+        self._progress = progress
+        self._stop = stop
+        web = Web(stop)
+        self._hub = Hub(settings, web, stop)
+        self._spaces = Spaces(settings, web, stop)
+        self._ledger = Ledger(self._spaces)
+        self._lock = threading.Lock()
+        self._proofs: dict[str, Proof] = {}
+        self._stale: set[str] = set()
+        self._attempts: Counter[str] = Counter()
+        self._resumed: Counter[str] = Counter()
+
+    def run(self) -> dict[str, object]:
+        """Stages the model; gives the termination message's fields. Raises Failure."""
+        self._progress.enter("planning")
+        sentinel = self._spaces.read(UPLOAD_SENTINEL)
+        listing = self._spaces.listing()
+        plan = self._ledger.read_plan()
+        resumed = self._belongs_to_us(plan)
+        commit = plan.commit if plan and resumed else self._hub.resolve(self._settings.revision)
+        self._choose(commit)
+        old = self._read_sentinel(sentinel[0] if sentinel else None)
+        self._collect_proofs(old, sentinel[1] if sentinel else None, plan, listing)
+        self._progress.expect(len(self._wanted), sum(file.size for file in self._wanted.values()))
+        if old is not None and self._is_complete(old):
+            self._finish_unchanged(old, listing)
+        else:
+            self._change(old, plan, sentinel is not None, listing)
+        return {"commit": commit, "files": len(self._wanted), "bytes": sum(file.size for file in self._wanted.values())}
+
+    # --- what there is, and what of it is proved --------------------------------------------------------------------
+
+    def _belongs_to_us(self, plan: Plan | None) -> bool:
+        """A retry of the same Job stays at the commit that its first pod resolved, whatever the branch does."""
+        return bool(
+            plan
+            and plan.job
+            and plan.job == self._settings.job_uid
+            and (plan.model, plan.revision) == (self._settings.model, self._settings.revision)
+        )
+
+    def _choose(self, commit: str) -> None:
+        files = self._hub.files(commit)
+        self._commit = commit
+        self._include = self._settings.include
+        self._exclude = effective_exclude(self._settings.exclude, [file.path for file in files])
+        self._wanted = {file.path: file for file in files if is_selected(file.path, self._include, self._exclude)}
+        left_out = [file for file in files if file.path not in self._wanted]
+        if not self._wanted:
+            reason = f"the filter leaves out all {len(files)} files" if files else "has no files"
+            raise Failure("empty-listing", f"{self._settings.model} at {commit[:8]}: {reason}")
+        size = sum(file.size for file in self._wanted.values())
+        print(
+            f"plan: {self._settings.model} {self._settings.revision} is commit {commit}: {len(self._wanted)} files, {size} B",
+            flush=True,
+        )
+        if left_out:
+            print(
+                f"plan: left out {len(left_out)} files, {sum(file.size for file in left_out)} B, by "
+                f"include {list(self._include)} exclude {list(self._exclude)}",
+                flush=True,
+            )
+
+    def _read_sentinel(self, body: bytes | None) -> Evidence | None:
+        if body is None:
+            return None
+        try:
+            evidence = parse_evidence(body)
+        except NotEvidence as error:
+            print(f"{UPLOAD_SENTINEL} proves nothing, {error}: the objects are read back", flush=True)
+            return None
+        if evidence.model != self._settings.model:
+            print(f"{UPLOAD_SENTINEL} is of {evidence.model}: the objects are read back", flush=True)
+            return None
+        return evidence
+
+    def _collect_proofs(
+        self, old: Evidence | None, written: datetime | None, plan: Plan | None, listing: Listing
+    ) -> None:
+        """From the evidence, the plan and the journals; never for what hop 2 suspects, and for nothing when repairing."""
+        self._journals = self._ledger.read_journals(listing.objects)
+        if self._settings.repair:
+            return
+        proofs: dict[str, Proof] = dict(plan.proofs) if plan else {}
+        for journal in self._journals.values():
+            if journal.sha256:
+                proofs[journal.path] = Proof(journal.size, journal.sha256, multipart_etag(journal.etags) or "")
+        for file in old.files if old else ():
+            stored = listing.objects.get(file.path)
+            # Object times are whole seconds. The evidence is written in a later one than its objects, so that an
+            # object of the same second was replaced behind our back.
+            if stored and written and stored.size == file.size and stored.modified < written:
+                wanted = self._wanted.get(file.path) if old and old.commit == self._commit else None
+                blob = wanted.blob if wanted else ""
+                proofs[file.path] = Proof(file.size, file.sha256, stored.etag, blob)
+        suspects = self._ledger.read_suspects() if SUSPECT in listing.objects else set()
+        for path, file in self._wanted.items():
+            proof = proofs.get(path)
+            if proof is None or path in suspects or not proof.covers(listing.objects.get(path)):
+                continue
+            if _agrees(proof, file):
+                self._proofs[path] = replace(proof, blob=file.blob)
+            elif file.sha256 is not None:
+                # Known to be other bytes, of an earlier commit: reading them back could prove nothing.
+                self._stale.add(path)
+
+    def _is_complete(self, old: Evidence) -> bool:
+        """Whether the evidence is true: same commit and filter, and each of exactly its files still proved."""
+        return len(self._proofs) == len(self._wanted) and old.equals(self._evidence())
+
+    def _evidence(self) -> Evidence:
+        files = tuple(File(path, proof.size, proof.sha256) for path, proof in sorted(self._proofs.items()))
+        return Evidence(
+            self._settings.model, self._settings.revision, self._commit, self._include, self._exclude, files
+        )
+
+    # --- changing the bucket ----------------------------------------------------------------------------------------
+
+    def _finish_unchanged(self, old: Evidence, listing: Listing) -> None:
+        print(f"already complete: the evidence in Spaces holds for commit {old.commit}", flush=True)
+        self._progress.hash(old.size)
+        self._progress.finish(len(old.files))
+        if old.revision != self._settings.revision:
+            self._spaces.put(UPLOAD_SENTINEL, self._evidence().dump())
+        self._abort_abandoned(listing)
+        self._ledger.clear(listing.objects)
+
+    def _change(self, old: Evidence | None, plan: Plan | None, has_sentinel: bool, listing: Listing) -> None:
+        missing = [file for path, file in self._wanted.items() if path not in self._proofs]
+        to_fetch = [file for file in missing if not self._may_hold(file, listing.objects.get(file.path))]
+        if to_fetch:
+            self._hub.probe(self._commit, max(to_fetch, key=lambda file: file.size))
+        known = {file.path for file in old.files} if old else set()
+        known |= set(plan.known) if plan else set()
+        self._write_plan(known)
+        if has_sentinel:
+            self._spaces.delete(UPLOAD_SENTINEL)
+        self._progress.hash(sum(proof.size for proof in self._proofs.values()))
+        self._progress.finish(len(self._proofs))
+        listing = self._prove_all(listing)
+        self._progress.enter("finishing")
+        self._report_unknown(listing, known)
+        for path in sorted(known - self._wanted.keys()):
+            if path in listing.objects and not is_reserved(path):
+                print(f"removing {path}: it was of an earlier commit or filter", flush=True)
+                self._spaces.delete(path)
+        self._await_next_second(listing)
+        self._spaces.put(UPLOAD_SENTINEL, self._evidence().dump())
+        self._abort_abandoned(listing)
+        self._ledger.clear(self._spaces.listing().objects)
+
+    def _write_plan(self, known: set[str]) -> None:
+        settings = self._settings
+        self._ledger.write_plan(
+            Plan(
+                model=settings.model,
+                revision=settings.revision,
+                commit=self._commit,
+                include=list(self._include),
+                exclude=list(self._exclude),
+                job=settings.job_uid,
+                proofs=self._proofs,
+                known=sorted(known | self._wanted.keys()),
+            )
+        )
+
+    def _prove_all(self, listing: Listing) -> Listing:
+        """Moves or reads back until a fresh listing shows every object as it was proved; gives that listing."""
+        for _ in range(ROUNDS):
+            missing = [file for path, file in self._wanted.items() if path not in self._proofs]
+            self._progress.enter("moving")
+            self._carry_small([file for file in missing if file.size <= SMALL], listing)
+            self._carry_large([file for file in missing if file.size > SMALL], listing)
+            listing = self._spaces.listing()
+            for path, proof in list(self._proofs.items()):
+                stored = listing.objects.get(path)
+                if proof.etag == "" and stored and stored.size == proof.size:
+                    proof = self._proofs[path] = replace(proof, etag=stored.etag)
+                if not proof.covers(stored):
+                    print(f"{path} changed in Spaces while this run worked: looking at it again", flush=True)
+                    del self._proofs[path]
+                    self._progress.hash(-proof.size)
+                    self._progress.finish(-1)
+            if len(self._proofs) == len(self._wanted):
+                return listing
+        path = next(path for path in self._wanted if path not in self._proofs)
+        raise Failure("spaces-unsteady", f"{path} in Spaces keeps changing while it is being proved")
+
+    def _await_next_second(self, listing: Listing) -> None:
+        """So that an object replaced from now on has a time that is not before the evidence's."""
+        newest = max(listing.objects[path].modified for path in self._wanted)
+        seconds = (newest - listing.at).total_seconds() + 1.05
+        if seconds > 0 and self._stop.wait(min(seconds, 3.0)):
+            raise Stopped()
+
+    def _report_unknown(self, listing: Listing, known: set[str]) -> None:
+        unknown = [
+            key for key in listing.objects if not is_reserved(key) and key not in self._wanted and key not in known
+        ]
+        if unknown:
+            print(
+                f"left alone: {len(unknown)} objects that no evidence lists, such as {sorted(unknown)[0]}", flush=True
+            )
+
+    def _abort_abandoned(self, listing: Listing) -> None:
+        for upload in self._spaces.uploads():
+            try:
+                parts = self._spaces.list_parts(upload.key, upload.id)
+            except Gone:
+                continue
+            newest = max((modified for _, _, modified in parts.values()), default=upload.initiated)
+            if (listing.at - newest).total_seconds() > ABANDONED_SECONDS:
+                print(f"aborting an abandoned upload of {upload.key}", flush=True)
+                self._spaces.abort_upload(upload.key, upload.id)
+
+    def _prove(self, path: str, proof: Proof) -> None:
+        with self._lock:
+            self._proofs[path] = proof
+        self._progress.finish()
+
+    # --- small files ------------------------------------------------------------------------------------------------
+
+    def _carry_small(self, files: list[HubFile], listing: Listing) -> None:
+        pool = ThreadPoolExecutor(SMALL_LANES, thread_name_prefix="small")
+        try:
+            for future in [pool.submit(self._carry_one_small, file, listing.objects.get(file.path)) for file in files]:
+                future.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _carry_one_small(self, file: HubFile, stored: Stored | None) -> None:
+        body = memoryview(bytearray(file.size))
+        if stored is not None and self._may_hold(file, stored):
+            try:
+                self._read_small(body, lambda: self._spaces.fetch(file.path, stored, 0, body, _ignore))
+                self._prove(file.path, Proof(file.size, self._agree_small(file, body), stored.etag, file.blob))
+                self._progress.hash(file.size)
+                return
+            except Again as error:
+                print(f"moving {file.path} again: {error}", flush=True)
+        try:
+            sha256 = self._fetch_small(file, body)
+        except WrongBytes:
+            try:
+                sha256 = self._fetch_small(file, body)
+            except WrongBytes as error:
+                raise wrong_bytes(file.path, error) from error
+        etag = self._spaces.put(file.path, body, sha256)
+        self._prove(file.path, Proof(file.size, sha256, etag, file.blob))
+        self._progress.move(file.size)
+
+    def _fetch_small(self, file: HubFile, body: memoryview) -> str:
+        self._read_small(body, lambda: self._hub.fetch(self._commit, file, 0, body, _ignore))
+        return self._agree_small(file, body)
+
+    def _read_small(self, body: memoryview, fetch: object) -> None:
+        if len(body):
+            retry(fetch, self._stop)  # type: ignore[arg-type]
+
+    def _agree_small(self, file: HubFile, body: memoryview) -> str:
+        agreement = Agreement(file)
+        agreement.update(body)
+        sha256 = hash_sha256(body).hexdigest()
+        agreement.check(sha256)
+        return sha256
+
+    # --- large files ------------------------------------------------------------------------------------------------
+
+    def _carry_large(self, files: list[HubFile], listing: Listing) -> None:
+        self._window = Window(self._settings.buffer, self._stop, hash_parts=True)
+        self._uploader = Uploader(self._spaces, self._window)
+        transfers = [self._begin(file, listing.objects.get(file.path)) for file in files]
+        self._window.run(transfer for transfer in transfers if transfer is not None)
+
+    def _begin(self, file: HubFile, stored: Stored | None) -> Transfer | None:
+        """How this file goes on: read back what is there, resume its upload, or start; None where it is proved already."""
+        if stored is not None and self._may_hold(file, stored):
+            return self._read_back(file, stored)
+        journal = self._journals.pop(file.path, None)
+        if journal is not None and journal.source == source_of(file) and journal.size == file.size:
+            try:
+                return self._join(file, journal) if journal.sha256 else self._resume(file, journal)
+            except Gone as error:
+                print(f"starting {file.path} again: {error}", flush=True)
+        return self._start(file)
+
+    def _may_hold(self, file: HubFile, stored: Stored | None) -> bool:
+        """Whether an object may be the file, so that reading it back is worth it."""
+        return stored is not None and stored.size == file.size and file.path not in self._stale
+
+    def _start(self, file: HubFile) -> Transfer:
+        size = part_size(file.size, self._settings.buffer, PARTS_LIMIT)
+        upload = self._spaces.create_upload(file.path)
+        if file.sha256 is not None:
+            self._ledger.save(Journal(file.path, file.size, source_of(file), size, upload, [], ""))
+        return self._transfer(file, upload, size, [], Sha256())
+
+    def _join(self, file: HubFile, journal: Journal) -> None:
+        """All parts were stored and agreed; only the join is missing. Raises Gone."""
+        self._spaces.complete_upload(file.path, journal.upload, journal.etags)
+        self._prove(file.path, Proof(file.size, journal.sha256, multipart_etag(journal.etags) or "", file.blob))
+        self._progress.hash(file.size)
+
+    def _resume(self, file: HubFile, journal: Journal) -> Transfer:
+        """Goes on behind the parts that are stored and hashed. Raises Gone if the server no longer has exactly these."""
+        state = journal.restored_state() if journal.etags else None
+        if journal.part_size * 2 > self._settings.buffer or (journal.etags and state is None):
+            raise Gone("its journal does not fit this run")
+        parts = self._spaces.list_parts(file.path, journal.upload)
+        for number, etag in enumerate(journal.etags, 1):
+            length = min(journal.part_size, file.size - (number - 1) * journal.part_size)
+            if number not in parts or parts[number][:2] != (length, etag):
+                raise Gone(f"part {number} of its upload is not as it was")
+        done = min(file.size, len(journal.etags) * journal.part_size)
+        if done:
+            print(f"going on with {file.path} behind {done} of {file.size} B", flush=True)
+        self._resumed[file.path] = done
+        self._progress.hash(done)
+        return self._transfer(file, journal.upload, journal.part_size, journal.etags, Sha256(state))
+
+    def _transfer(self, file: HubFile, upload: str, size: int, etags: list[str], digest: Sha256) -> Transfer:
+        sink = MultipartSink(
+            file, upload, size, etags, self._spaces, self._ledger, self._uploader, self._prove, self._again
+        )
+        return Transfer(
+            name=file.path,
+            size=file.size,
+            part_size=size,
+            source=lambda start, view, on_chunk: self._hub.fetch(self._commit, file, start, view, on_chunk),
+            sink=sink,
+            first=len(etags),
+            digest=digest,
+            on_bytes=self._progress.move,
+        )
+
+    def _read_back(self, file: HubFile, stored: Stored) -> Transfer:
+        return Transfer(
+            name=file.path,
+            size=file.size,
+            part_size=part_size(file.size, self._settings.buffer),
+            source=lambda start, view, on_chunk: self._spaces.fetch(file.path, stored, start, view, on_chunk),
+            sink=ReadBackSink(file, stored.etag, self._prove, self._replace),
+            on_bytes=self._progress.hash,
+        )
+
+    def _again(self, file: HubFile, error: Again) -> Transfer | None:
+        """A file that has to be taken up again: bytes that stay wrong and uploads that are always taken away end the run."""
+        self._progress.hash(-self._resumed.pop(file.path, 0))
+        self._attempts[file.path] += 1
+        if isinstance(error, WrongBytes):
+            if self._attempts[file.path] > 1:
+                raise wrong_bytes(file.path, error)
+            print(f"fetching {file.path} again: {error}", flush=True)
+            return self._start(file)
+        if self._attempts[file.path] > ROUNDS:
+            raise Failure("spaces-unsteady", f"the upload of {file.path} was taken away {ROUNDS} times")
+        return self._begin(file, self._spaces.listing().objects.get(file.path))
+
+    def _replace(self, file: HubFile, error: Again) -> Transfer | None:
+        """An object read back is not what was published, or changed while it was read."""
+        if isinstance(error, WrongBytes):
+            print(f"Spaces holds other bytes, moving it again: {error}", flush=True)
+            return self._start(file)
+        return self._again(file, error)
+
+
+def _agrees(proof: Proof, file: HubFile) -> bool:
+    """Whether what was proved is what the Hub publishes now."""
+    if file.sha256 is not None:
+        return proof.sha256 == file.sha256
+    return proof.blob == file.blob
+
+
+def _ignore(piece: memoryview) -> None:
+    """Small files are counted when they are there."""

@@ -1,0 +1,107 @@
+"""Checks the volume against its evidence, read-only and with nothing but the standard library.
+
+`names`: every file is there. `sizes`: with its size. `hashes`: with its bytes, read from the server and not from this
+node's page cache as far as the kernel lets us ask for that.
+"""
+
+import os
+import threading
+
+from evidence import DOWNLOAD_SENTINEL, File, NotEvidence, parse_evidence
+from failure import Failure, Stopped
+from partial import drop_cache, hash_descriptor
+from progress import Progress
+from settings import Settings
+from volume import Volume, naming
+
+NAMED = 12
+
+
+class Mismatch(Failure):
+    """The volume and its evidence disagree; the paths go into the termination message."""
+
+    def __init__(self, detail: str, missing: list[str], wrong: list[str], unknown: list[str]) -> None:
+        super().__init__("mismatch", detail)
+        self.paths = {"missing": missing[:NAMED], "wrong": wrong[:NAMED], "unknown": unknown[:NAMED]}
+
+
+class Verify:
+    """One check of one model's folder."""
+
+    def __init__(self, settings: Settings, progress: Progress, stop: threading.Event) -> None:
+        self._settings = settings
+        self._progress = progress
+        self._stop = stop
+        self._volume = Volume(settings.models_dir, settings.model)
+
+    def run(self) -> dict[str, object]:
+        """Compares; gives the termination message's fields. Raises Mismatch, or Failure("no-evidence")."""
+        self._progress.enter("planning")
+        found = self._volume.read(DOWNLOAD_SENTINEL)
+        where = f"{self._settings.model} on the volume"
+        again = "run make model-to-nfs for this model"
+        if found is None:
+            raise Failure(
+                "no-evidence", f"{where} has no {DOWNLOAD_SENTINEL}: it was not staged completely", next=again
+            )
+        try:
+            evidence = parse_evidence(found[0])
+        except NotEvidence as error:
+            raise Failure(
+                "no-evidence", f"{DOWNLOAD_SENTINEL} of {where} proves nothing: {error}", next=again
+            ) from error
+        if evidence.model != self._settings.model:
+            raise Failure("no-evidence", f"{where} has the evidence of {evidence.model}", next=again)
+        self._progress.expect(len(evidence.files), evidence.size)
+        self._progress.enter("hashing")
+        missing = [file.path for file in evidence.files if self._volume.mark(file.path) is None]
+        wrong = [file.path for file in evidence.files if file.path not in missing and not self._agrees(file)]
+        unknown = self._volume.unknown({file.path for file in evidence.files})
+        for label, paths in (("missing", missing), ("wrong", wrong), ("unknown", unknown)):
+            for path in paths:
+                print(f"{label} {path}", flush=True)
+        if missing or wrong:
+            counts = [f"{len(paths)} {label}" for label, paths in (("missing", missing), ("wrong", wrong)) if paths]
+            first = (missing or wrong)[0]
+            raise Mismatch(
+                f"of {len(evidence.files)} files on the volume {' and '.join(counts)}, such as {first}",
+                missing,
+                wrong,
+                unknown,
+            )
+        return {
+            "commit": evidence.commit,
+            "revision": evidence.revision,
+            "files": len(evidence.files),
+            "bytes": evidence.size,
+            "level": self._settings.level,
+            "unknown": unknown[:NAMED],
+        }
+
+    def _agrees(self, file: File) -> bool:
+        mark = self._volume.mark(file.path)
+        good = mark is not None and (self._settings.level == "names" or mark.size == file.size)
+        if good and self._settings.level == "hashes":
+            good = self._hash(file) == file.sha256
+        elif good:
+            self._progress.hash(file.size)
+        if good:
+            self._progress.finish()
+        return good
+
+    def _hash(self, file: File) -> str:
+        def on_bytes(count: int) -> None:
+            if self._stop.is_set():
+                raise Stopped()
+            self._progress.hash(count)
+
+        with naming(file.path):
+            descriptor = os.open(self._volume.folder / file.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                # Pages that this node holds would be hashed instead of what the server stores.
+                drop_cache(descriptor, 0, 0)
+                return hash_descriptor(descriptor, file.size, on_bytes).hexdigest()
+            except EOFError:
+                return ""
+            finally:
+                os.close(descriptor)

@@ -1,0 +1,249 @@
+"""The model's folder on the volume: safe paths, errors with a cause, and what a killed run left there.
+
+While hop 2 works, `.download-journal` holds one JSON line for every file that was proved (with the time the file had
+then) and for every path that was ever ours, so that a killed run is cheap to take up. It goes when the evidence is there.
+"""
+
+import errno
+import fcntl
+import json
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from evidence import PARTIAL, File, check_paths, is_reserved
+from failure import Failure
+
+JOURNAL = ".download-journal"
+
+_CAUSES = {
+    errno.ENOSPC: "no-space",
+    errno.EDQUOT: "no-space",
+    errno.EFBIG: "no-space",
+    errno.EROFS: "read-only",
+    errno.EACCES: "volume-denied",
+    errno.EPERM: "volume-denied",
+    errno.ENOTDIR: "volume-obstacle",
+    errno.EISDIR: "volume-obstacle",
+    errno.ELOOP: "volume-obstacle",
+    errno.ENOTEMPTY: "volume-obstacle",
+    errno.EEXIST: "volume-obstacle",
+}
+# A mount without a lock manager: runs that race still write the same bytes, and look at the inode before the rename.
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
+
+
+@contextmanager
+def naming(path: object) -> Iterator[None]:
+    """Turns an OSError of the volume into a Failure that names the path and the cause."""
+    try:
+        yield
+    except OSError as error:
+        cause = _CAUSES.get(error.errno or 0, "volume-io")
+        raise Failure(cause, f"{path} on the volume: {error.strerror or error}") from error
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What tells whether a file is still the one that was hashed: size in bytes, mtime in ns, inode."""
+
+    size: int
+    mtime_ns: int
+    inode: int
+
+
+class Volume:
+    """One model's folder. Paths are relative to it and come from evidence, so that they cannot leave it by name."""
+
+    def __init__(self, root: Path, model: str) -> None:
+        self._root = root
+        self.folder = root / model
+
+    def read(self, name: str) -> tuple[bytes, os.stat_result] | None:
+        """A document's bytes and status, or None when it is not there."""
+        with naming(name):
+            try:
+                with open(self.folder / name, "rb", opener=_no_follow) as file:
+                    return file.read(), os.fstat(file.fileno())
+            except FileNotFoundError:
+                return None
+
+    def status(self, path: str) -> os.stat_result | None:
+        """lstat of a path, or None when it is not there. Raises Failure where a link or a file stands for a folder."""
+        self._check_parents(path)
+        with naming(path):
+            try:
+                return os.lstat(self.folder / path)
+            except FileNotFoundError:
+                return None
+
+    def mark(self, path: str) -> Mark | None:
+        """The mark of a regular file, None for anything else."""
+        status = self.status(path)
+        if status is None or not stat.S_ISREG(status.st_mode):
+            return None
+        return Mark(status.st_size, status.st_mtime_ns, status.st_ino)
+
+    def make_parents(self, path: str) -> None:
+        """Makes the folders above a path; they are real folders, never links out of the model."""
+        with naming(path):
+            (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
+        self._check_parents(path)
+
+    def partial(self, file: File) -> str:
+        """Where a file's bytes stand until they are proved."""
+        return f"{file.path}.{file.sha256[:8]}.partial"
+
+    def open_partial(self, file: File) -> int | None:
+        """Opens (or makes) the partial for reading and writing under a lock; None while another run holds it."""
+        path = self.folder / self.partial(file)
+        with naming(self.partial(file)):
+            while True:
+                descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    os.close(descriptor)
+                    return None
+                except OSError as error:
+                    if error.errno not in _NO_LOCKS:
+                        os.close(descriptor)
+                        raise
+                if self.still_names(self.partial(file), descriptor):
+                    return descriptor
+                # Another run renamed it between our open and our lock: that inode is its finished file.
+                os.close(descriptor)
+
+    def still_names(self, path: str, descriptor: int) -> bool:
+        """Whether the path is still the open file."""
+        try:
+            named, opened = os.lstat(self.folder / path), os.fstat(descriptor)
+        except FileNotFoundError:
+            return False
+        return (named.st_dev, named.st_ino) == (opened.st_dev, opened.st_ino)
+
+    def rename(self, source: str, target: str) -> None:
+        """Puts a proved file in its place, replacing what was there."""
+        with naming(target):
+            os.replace(self.folder / source, self.folder / target)
+
+    def write_document(self, name: str, body: bytes) -> None:
+        """Writes a document so that it is there whole or not at all, and stays after a power cut."""
+        with naming(name):
+            temporary = self.folder / f"{name}.00000000.partial"
+            with open(temporary, "wb") as file:
+                file.write(body)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, self.folder / name)
+        self.sync_folder(self.folder)
+
+    def remove(self, path: str) -> None:
+        """Removes a file and the folders that this leaves empty; one that is not there is fine."""
+        self._check_parents(path)
+        with naming(path):
+            (self.folder / path).unlink(missing_ok=True)
+            for parent in (self.folder / path).parents:
+                if parent == self.folder:
+                    break
+                try:
+                    parent.rmdir()
+                except OSError as error:
+                    if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
+                        break
+                    raise
+
+    def sync_folder(self, folder: Path) -> None:
+        """Makes renames in a folder last."""
+        with naming(folder):
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+    def free(self) -> int:
+        """Bytes that may still be written."""
+        with naming(self.folder):
+            existing = next(path for path in (self.folder, *self.folder.parents) if path.is_dir())
+            status = os.statvfs(existing)
+            return status.f_bavail * status.f_frsize
+
+    def files(self) -> Iterator[str]:
+        """Every path below the folder that is no folder, the tool's own documents too."""
+
+        def fail(error: OSError) -> None:
+            raise error
+
+        with naming(self.folder):
+            if not self.folder.is_dir():
+                return
+            for parent, _, names in os.walk(self.folder, onerror=fail):
+                for name in names:
+                    yield os.path.relpath(os.path.join(parent, name), self.folder)
+
+    def unfinished(self) -> list[str]:
+        """Partials of this tool."""
+        return [path for path in self.files() if PARTIAL.search(path)]
+
+    def unknown(self, known: set[str]) -> list[str]:
+        """Files that neither the evidence lists nor this tool owns."""
+        return sorted(path for path in self.files() if path not in known and not is_reserved(path))
+
+    # --- journal ----------------------------------------------------------------------------------------------------
+
+    def append_journal(self, files: list[tuple[File, Mark | None]]) -> None:
+        """Adds proved files (with a mark), or paths that are ours (without)."""
+        lines = [
+            json.dumps(
+                {
+                    "path": f.path,
+                    "size": f.size,
+                    "sha256": f.sha256,
+                    "mark": [m.size, m.mtime_ns, m.inode] if m else None,
+                }
+            )
+            for f, m in files
+        ]
+        with naming(JOURNAL), open(self.folder / JOURNAL, "ab") as journal:
+            # A line of its own: the one before may have been torn by a kill.
+            journal.write(("\n" + "\n".join(lines) + "\n").encode())
+            journal.flush()
+            os.fsync(journal.fileno())
+
+    def read_journal(self) -> tuple[dict[str, tuple[File, Mark]], set[str]]:
+        """Proved files by path with their marks, and all paths that were ever ours. Torn lines are passed over."""
+        found = self.read(JOURNAL)
+        proved: dict[str, tuple[File, Mark]] = {}
+        known: set[str] = set()
+        for line in found[0].splitlines() if found else ():
+            try:
+                entry = json.loads(line)
+                file = File(str(entry["path"]), int(entry["size"]), str(entry["sha256"]))
+                check_paths([file.path])
+                known.add(file.path)
+                if entry["mark"]:
+                    proved[file.path] = (file, Mark(*entry["mark"]))
+            except (ValueError, KeyError, TypeError, Failure):
+                continue
+        return proved, known
+
+    def _check_parents(self, path: str) -> None:
+        """No link may stand between the model's folder and its file: it could lead out of it."""
+        walked = self._root
+        for segment in (self.folder / path).relative_to(self._root).parts[:-1]:
+            walked = walked / segment
+            with naming(path):
+                try:
+                    mode = os.lstat(walked).st_mode
+                except FileNotFoundError:
+                    return
+            if not stat.S_ISDIR(mode):
+                raise Failure("volume-obstacle", f"{walked} on the volume is no folder, and {path} has to lie in it")
+
+
+def _no_follow(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC)

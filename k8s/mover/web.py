@@ -1,0 +1,156 @@
+"""HTTP with bounded waiting: one pool of connections, and every failure as a Failure that names its side."""
+
+import os
+import re
+import time
+from email.utils import parsedate_to_datetime
+from threading import Event
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import urllib3
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    IncompleteRead,
+    MaxRetryError,
+    ProxyError,
+    ReadTimeoutError,
+    SSLError,
+)
+from urllib3.response import BaseHTTPResponse
+
+from failure import Failure, Stopped
+
+CONNECT_SECONDS = 10.0
+# A part on which no byte moves for this long has failed; it is fetched again on another connection.
+STALL_SECONDS = 60.0
+# What is read or sent at a time: large enough to be cheap, small enough to stay in the processor's cache for hashing.
+CHUNK = 256 * 1024
+CONNECTIONS = 40
+
+
+class Web:
+    """Sends requests. Proxies (HTTPS_PROXY, NO_PROXY) and a CA bundle come from the environment, as for curl."""
+
+    def __init__(self, stop: Event) -> None:
+        self._stop = stop
+        options: dict[str, Any] = {
+            "num_pools": 16,
+            "maxsize": CONNECTIONS,
+            "block": False,
+            "retries": False,
+            "timeout": urllib3.Timeout(connect=CONNECT_SECONDS, read=STALL_SECONDS),
+        }
+        bundle = ca_bundle()
+        if bundle:
+            options["ca_certs"] = bundle
+        self._direct = urllib3.PoolManager(**options)
+        self._proxies = {
+            scheme: urllib3.ProxyManager(url, **options)
+            for scheme, url in getproxies().items()
+            if scheme in ("http", "https")
+        }
+
+    def send(
+        self, side: str, method: str, url: str, headers: dict[str, str], body: Any = None, *, stream: bool = False
+    ) -> BaseHTTPResponse:
+        """One request, no redirect followed, no status judged. `stream` leaves the body to `read_into`.
+
+        Raises Failure: tls, connection or stalled; `side` is how messages name the server.
+        """
+        if self._stop.is_set():
+            raise Stopped()
+        host = urlsplit(url)
+        manager = self._proxies.get(host.scheme)
+        if manager is None or proxy_bypass(host.hostname or ""):
+            manager = self._direct
+        try:
+            return manager.request(
+                method,
+                url,
+                headers=headers,
+                body=body,
+                preload_content=not stream,
+                decode_content=False,
+                redirect=False,
+            )
+        except (HTTPError, OSError) as error:
+            raise self._failure(side, error) from error
+
+    def read_into(self, side: str, response: BaseHTTPResponse, view: memoryview, on_chunk: Any) -> int:
+        """Fills `view` from a streamed response, calling on_chunk(piece) for each piece; gives the bytes that came.
+
+        Raises Failure: short-body, stalled or connection; Stopped between two pieces.
+        """
+        filled = 0
+        try:
+            while filled < len(view):
+                if self._stop.is_set():
+                    raise Stopped()
+                count = response.readinto(view[filled : filled + CHUNK])
+                if not count:
+                    break
+                on_chunk(view[filled : filled + count])
+                filled += count
+            # Reads to the end, so that the connection can be used again; a longer body is noticed here.
+            if filled == len(view) and response.read(1):
+                raise Failure("wrong-answer", f"{side} sent more bytes than it was asked for")
+            response.release_conn()
+        except (HTTPError, OSError) as error:
+            response.close()
+            raise self._failure(side, error) from error
+        except BaseException:
+            response.close()
+            raise
+        return filled
+
+    def _failure(self, side: str, error: Exception) -> Failure:
+        reason = error.reason if isinstance(error, MaxRetryError) and error.reason else error
+        if isinstance(reason, ProxyError):
+            return Failure("connection", f"the proxy on the way to {side} does not answer: {_words(reason)}")
+        if isinstance(reason, SSLError):
+            words = _words(reason)
+            if "CERTIFICATE_VERIFY_FAILED" in words or "Hostname mismatch" in words or "doesn't match" in words:
+                return Failure("tls", f"the certificate of {side} does not verify: {words}")
+            return Failure("connection", f"the TLS connection to {side} broke: {words}")
+        if isinstance(reason, ConnectTimeoutError):
+            return Failure("connection", f"{side} did not accept a connection within {CONNECT_SECONDS:.0f} s")
+        if isinstance(reason, (ReadTimeoutError, TimeoutError)):
+            return Failure("stalled", f"{side} moved no byte for {STALL_SECONDS:.0f} s")
+        if isinstance(reason, IncompleteRead):
+            return Failure("short-body", f"{side} closed the connection in the middle of a body")
+        return Failure("connection", f"the connection to {side} failed: {_words(reason)}")
+
+
+def ca_bundle() -> str | None:
+    """The CA bundle that the usual variables name, or None for the system's."""
+    return next(
+        (
+            os.environ[n]
+            for n in ("SSL_CERT_FILE", "AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+            if os.environ.get(n)
+        ),
+        None,
+    )
+
+
+def retry_after(response: BaseHTTPResponse) -> float | None:
+    """Seconds the server asks us to wait: Retry-After (seconds or a date), or the Hub's `ratelimit: "api";r=0;t=N`."""
+    value = response.headers.get("Retry-After", "").strip()
+    if re.fullmatch(r"\d+(\.\d+)?", value):
+        return float(value)
+    if value:
+        try:
+            return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+        except ValueError:
+            return None
+    match = re.search(r"\br=0\b.*\bt=(\d+)", response.headers.get("RateLimit", ""))
+    return float(match[1]) if match else None
+
+
+def _words(error: BaseException) -> str:
+    """The innermost reason, without urllib3's object addresses."""
+    text = str(error).rsplit(": ", 1)[-1] if "object at 0x" in str(error) else str(error)
+    return text.strip("'\") ") or type(error).__name__
