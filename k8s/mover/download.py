@@ -77,7 +77,8 @@ class Download:
         if settings.revision not in (evidence.revision, evidence.commit):
             raise Failure(
                 "other-evidence",
-                f"Spaces holds revision {evidence.revision} (commit {evidence.commit[:8]}) of {evidence.model}, {settings.revision} was asked for",
+                f"Spaces holds revision {evidence.revision} (commit {evidence.commit[:8]}) of {evidence.model}, "
+                f"{settings.revision} was asked for",
             )
         excludes = ((), DEFAULT_EXCLUDE) if settings.exclude is None else (settings.exclude,)
         if evidence.include != settings.include or evidence.exclude not in excludes:

@@ -19,6 +19,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import Credentials
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, SSLError
+from botocore.exceptions import ConnectionError as EndpointError
 from botocore.session import Session
 from urllib3.response import BaseHTTPResponse
 
@@ -327,7 +328,7 @@ class Spaces:
                 ) from error
             except SSLError as error:
                 raise Failure("tls", f"the certificate of Spaces does not verify: {error}") from error
-            except HTTPClientError as error:
+            except (EndpointError, HTTPClientError) as error:
                 raise Failure(
                     "connection", f"the connection to {self._endpoint} failed: {type(error).__name__}"
                 ) from error
