@@ -3,7 +3,7 @@
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from hashlib import sha256 as hash_sha256
 
@@ -29,6 +29,25 @@ ROUNDS = 3
 ABANDONED_SECONDS = 15 * 60
 
 
+@dataclass(frozen=True)
+class Survey:
+    """What there is before anything changes: the commit's files that are wanted and left out, and what Spaces holds."""
+
+    commit: str
+    wanted: list[HubFile]
+    left_out: list[HubFile]
+    proofs: dict[str, Proof]
+    listing: Listing
+    old: Evidence | None
+    plan: Plan | None
+    has_sentinel: bool
+
+    @property
+    def size(self) -> int:
+        """Bytes of the wanted files."""
+        return sum(file.size for file in self.wanted)
+
+
 class Upload:
     """One run of hop 1."""
 
@@ -48,21 +67,28 @@ class Upload:
 
     def run(self) -> dict[str, object]:
         """Stages the model; gives the termination message's fields. Raises Failure."""
+        survey = self.survey()
+        if survey.old is not None and self._is_complete(survey.old):
+            self._finish_unchanged(survey.old, survey.listing)
+        else:
+            self._change(survey)
+        return {"commit": self._commit, "files": len(self._wanted), "bytes": survey.size}
+
+    def survey(self) -> "Survey":
+        """Looks at the Hub and the bucket without changing either. Raises Failure."""
         self._progress.enter("planning")
         sentinel = self._spaces.read(UPLOAD_SENTINEL)
         listing = self._spaces.listing()
         plan = self._ledger.read_plan()
         resumed = self._belongs_to_us(plan)
         commit = plan.commit if plan and resumed else self._hub.resolve(self._settings.revision)
-        self._choose(commit)
+        left_out = self._choose(commit)
         old = self._read_sentinel(sentinel[0] if sentinel else None)
         self._collect_proofs(old, sentinel[1] if sentinel else None, plan, listing)
-        self._progress.expect(len(self._wanted), sum(file.size for file in self._wanted.values()))
-        if old is not None and self._is_complete(old):
-            self._finish_unchanged(old, listing)
-        else:
-            self._change(old, plan, sentinel is not None, listing)
-        return {"commit": commit, "files": len(self._wanted), "bytes": sum(file.size for file in self._wanted.values())}
+        wanted = list(self._wanted.values())
+        survey = Survey(commit, wanted, left_out, dict(self._proofs), listing, old, plan, sentinel is not None)
+        self._progress.expect(len(wanted), survey.size)
+        return survey
 
     # --- what there is, and what of it is proved --------------------------------------------------------------------
 
@@ -75,7 +101,7 @@ class Upload:
             and (plan.model, plan.revision) == (self._settings.model, self._settings.revision)
         )
 
-    def _choose(self, commit: str) -> None:
+    def _choose(self, commit: str) -> list[HubFile]:
         files = self._hub.files(commit)
         self._commit = commit
         self._include = self._settings.include
@@ -96,6 +122,7 @@ class Upload:
                 f"include {list(self._include)} exclude {list(self._exclude)}",
                 flush=True,
             )
+        return left_out
 
     def _read_sentinel(self, body: bytes | None) -> Evidence | None:
         if body is None:
@@ -161,7 +188,8 @@ class Upload:
         self._abort_abandoned(listing)
         self._ledger.clear(listing.objects)
 
-    def _change(self, old: Evidence | None, plan: Plan | None, has_sentinel: bool, listing: Listing) -> None:
+    def _change(self, survey: Survey) -> None:
+        old, plan, listing = survey.old, survey.plan, survey.listing
         missing = [file for path, file in self._wanted.items() if path not in self._proofs]
         to_fetch = [file for file in missing if not self._may_hold(file, listing.objects.get(file.path))]
         if to_fetch:
@@ -169,7 +197,7 @@ class Upload:
         known = {file.path for file in old.files} if old else set()
         known |= set(plan.known) if plan else set()
         self._write_plan(known)
-        if has_sentinel:
+        if survey.has_sentinel:
             self._spaces.delete(UPLOAD_SENTINEL)
         self._progress.hash(sum(proof.size for proof in self._proofs.values()))
         self._progress.finish(len(self._proofs))
