@@ -1,0 +1,3 @@
+module model-storage-pipeline/bench/servers
+
+go 1.21
