@@ -1,4 +1,4 @@
-"""The program inside the Jobs: `python mover.py upload|download|verify`, settings from the environment.
+"""The program inside the Jobs: `python mover.py upload|download|verify|verify-spaces|plan`, settings from the environment.
 
 It needs only the standard library to start: packages of a verb are installed by plain pip from requirements.txt beside
 this file, from here, so that python is the container's first process and gets SIGTERM, and a failed installation has
@@ -24,7 +24,13 @@ from failure import Failure, Stopped
 from progress import Progress
 from settings import read_settings
 
-VERBS = {"upload": "Upload", "download": "Download", "verify": "Verify"}
+VERBS = {
+    "upload": ("upload", "Upload"),
+    "download": ("download", "Download"),
+    "verify": ("verify", "Verify"),
+    "verify-spaces": ("verify_spaces", "VerifySpaces"),
+    "plan": ("plan", "Plan"),
+}
 NEEDS_NOTHING = {"verify"}
 MESSAGE_BYTES = 4096
 
@@ -47,8 +53,8 @@ def main(verb: str) -> int:
         progress.start()
         if verb not in NEEDS_NOTHING:
             install(progress)
-        work = getattr(importlib.import_module(verb), VERBS[verb])(settings, progress, stop)
-        result = work.run()
+        module, work = VERBS[verb]
+        result = getattr(importlib.import_module(module), work)(settings, progress, stop).run()
         progress.stop()
         report({"state": "done", **result, "moved": progress.moved, "seconds": round(progress.seconds, 1)})
         return 0

@@ -36,6 +36,7 @@ class Survey:
     commit: str
     wanted: list[HubFile]
     left_out: list[HubFile]
+    exclude: tuple[str, ...]
     proofs: dict[str, Proof]
     listing: Listing
     old: Evidence | None
@@ -74,7 +75,7 @@ class Upload:
             self._change(survey)
         return {"commit": self._commit, "files": len(self._wanted), "bytes": survey.size}
 
-    def survey(self) -> "Survey":
+    def survey(self) -> Survey:
         """Looks at the Hub and the bucket without changing either. Raises Failure."""
         self._progress.enter("planning")
         sentinel = self._spaces.read(UPLOAD_SENTINEL)
@@ -86,9 +87,22 @@ class Upload:
         old = self._read_sentinel(sentinel[0] if sentinel else None)
         self._collect_proofs(old, sentinel[1] if sentinel else None, plan, listing)
         wanted = list(self._wanted.values())
-        survey = Survey(commit, wanted, left_out, dict(self._proofs), listing, old, plan, sentinel is not None)
+        survey = Survey(
+            commit, wanted, left_out, self._exclude, dict(self._proofs), listing, old, plan, sentinel is not None
+        )
         self._progress.expect(len(wanted), survey.size)
         return survey
+
+    def probe(self, survey: Survey) -> None:
+        """Asks for access to the largest file that has to be fetched, before anything changes. Raises Failure."""
+        objects = survey.listing.objects
+        to_fetch = [
+            file
+            for file in survey.wanted
+            if file.path not in survey.proofs and not self._may_hold(file, objects.get(file.path))
+        ]
+        if to_fetch:
+            self._hub.probe(survey.commit, max(to_fetch, key=lambda file: file.size))
 
     # --- what there is, and what of it is proved --------------------------------------------------------------------
 
@@ -190,10 +204,7 @@ class Upload:
 
     def _change(self, survey: Survey) -> None:
         old, plan, listing = survey.old, survey.plan, survey.listing
-        missing = [file for path, file in self._wanted.items() if path not in self._proofs]
-        to_fetch = [file for file in missing if not self._may_hold(file, listing.objects.get(file.path))]
-        if to_fetch:
-            self._hub.probe(self._commit, max(to_fetch, key=lambda file: file.size))
+        self.probe(survey)
         known = {file.path for file in old.files} if old else set()
         known |= set(plan.known) if plan else set()
         self._write_plan(known)

@@ -7,7 +7,7 @@ node's page cache as far as the kernel lets us ask for that.
 import os
 import threading
 
-from evidence import DOWNLOAD_SENTINEL, File, NotEvidence, parse_evidence
+from evidence import DOWNLOAD_SENTINEL, Evidence, File, NotEvidence, parse_evidence
 from failure import Failure, Stopped
 from partial import drop_cache, hash_descriptor
 from progress import Progress
@@ -15,14 +15,42 @@ from settings import Settings
 from volume import Volume, naming
 
 NAMED = 12
+MEND = {
+    "the volume": "run make model-to-nfs for this model; with ARGS=--repair it trusts no file that it has not hashed again",
+    "Spaces": "run make model-to-spaces for this model; with ARGS=--repair it trusts no object that it has not read again",
+}
 
 
 class Mismatch(Failure):
     """The volume and its evidence disagree; the paths go into the termination message."""
 
-    def __init__(self, detail: str, missing: list[str], wrong: list[str], unknown: list[str]) -> None:
-        super().__init__("mismatch", detail)
+    def __init__(self, detail: str, missing: list[str], wrong: list[str], unknown: list[str], mend: str) -> None:
+        super().__init__("mismatch", detail, next=mend)
         self.paths = {"missing": missing[:NAMED], "wrong": wrong[:NAMED], "unknown": unknown[:NAMED]}
+
+
+def outcome(
+    side: str, evidence: Evidence, level: str, missing: list[str], wrong: list[str], unknown: list[str]
+) -> dict[str, object]:
+    """Names every file that is missing, wrong or unknown in the log; gives the termination message's fields.
+
+    Raises Mismatch where files are missing or wrong. Unknown ones are only named: they may be somebody's.
+    """
+    for label, paths in (("missing", missing), ("wrong", wrong), ("unknown", unknown)):
+        for path in paths:
+            print(f"{label} {path}", flush=True)
+    if missing or wrong:
+        counts = [f"{len(paths)} {label}" for label, paths in (("missing", missing), ("wrong", wrong)) if paths]
+        detail = f"of {len(evidence.files)} files in {side} {' and '.join(counts)}, such as {(missing or wrong)[0]}"
+        raise Mismatch(detail, missing, wrong, unknown, MEND[side])
+    return {
+        "commit": evidence.commit,
+        "revision": evidence.revision,
+        "files": len(evidence.files),
+        "bytes": evidence.size,
+        "level": level,
+        "unknown": unknown[:NAMED],
+    }
 
 
 class Verify:
@@ -57,26 +85,7 @@ class Verify:
         missing = [file.path for file in evidence.files if self._volume.mark(file.path) is None]
         wrong = [file.path for file in evidence.files if file.path not in missing and not self._agrees(file)]
         unknown = self._volume.unknown({file.path for file in evidence.files})
-        for label, paths in (("missing", missing), ("wrong", wrong), ("unknown", unknown)):
-            for path in paths:
-                print(f"{label} {path}", flush=True)
-        if missing or wrong:
-            counts = [f"{len(paths)} {label}" for label, paths in (("missing", missing), ("wrong", wrong)) if paths]
-            first = (missing or wrong)[0]
-            raise Mismatch(
-                f"of {len(evidence.files)} files on the volume {' and '.join(counts)}, such as {first}",
-                missing,
-                wrong,
-                unknown,
-            )
-        return {
-            "commit": evidence.commit,
-            "revision": evidence.revision,
-            "files": len(evidence.files),
-            "bytes": evidence.size,
-            "level": self._settings.level,
-            "unknown": unknown[:NAMED],
-        }
+        return outcome("the volume", evidence, self._settings.level, missing, wrong, unknown)
 
     def _agrees(self, file: File) -> bool:
         mark = self._volume.mark(file.path)

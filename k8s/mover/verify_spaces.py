@@ -1,0 +1,98 @@
+"""Checks the bucket against its evidence: `names`, `sizes`, or `hashes`, for which every object is read once."""
+
+import threading
+
+from digest import Sha256
+from evidence import UPLOAD_SENTINEL, Evidence, File, NotEvidence, is_reserved, parse_evidence
+from failure import Again, Failure
+from progress import Progress
+from settings import Settings
+from spaces import Spaces, Stored
+from verify import outcome
+from web import Web
+from window import Part, Transfer, Window, part_size
+
+
+class HashSink:
+    """Compares the hash of one object; nothing is kept."""
+
+    def __init__(self, file: File, wrong: set[str]) -> None:
+        self._file = file
+        self._wrong = wrong
+
+    def accept(self, part: Part) -> None:
+        """Nothing to do before the part's turn."""
+
+    def proceed(self, part: Part, digest: Sha256) -> None:
+        """Nothing to do but the hash."""
+
+    def finish(self, sha256: str) -> None:
+        """Notes an object whose bytes are not those of the evidence."""
+        if sha256 != self._file.sha256:
+            self._wrong.add(self._file.path)
+
+    def restart(self, error: Again) -> Transfer | None:
+        """It was replaced while it was read, so it is not what was listed."""
+        self._wrong.add(self._file.path)
+        return None
+
+
+class VerifySpaces:
+    """One check of one model's prefix."""
+
+    def __init__(self, settings: Settings, progress: Progress, stop: threading.Event) -> None:
+        self._settings = settings
+        self._progress = progress
+        self._stop = stop
+        self._spaces = Spaces(settings, Web(stop), stop)
+
+    def run(self) -> dict[str, object]:
+        """Compares; gives the termination message's fields. Raises Mismatch, or Failure("no-evidence")."""
+        self._progress.enter("planning")
+        evidence = self._read_evidence()
+        self._progress.expect(len(evidence.files), evidence.size)
+        objects = self._spaces.listing().objects
+        missing = [file.path for file in evidence.files if file.path not in objects]
+        held = [file for file in evidence.files if file.path in objects]
+        wrong = {file.path for file in held if self._settings.level != "names" and objects[file.path].size != file.size}
+        right = [file for file in held if file.path not in wrong]
+        if self._settings.level == "hashes":
+            self._hash(right, objects, wrong)
+        else:
+            self._progress.hash(sum(file.size for file in right))
+        self._progress.finish(len(held) - len(wrong))
+        listed = {file.path for file in evidence.files}
+        unknown = sorted(key for key in objects if key not in listed and not is_reserved(key))
+        return outcome("Spaces", evidence, self._settings.level, missing, sorted(wrong), unknown)
+
+    def _read_evidence(self) -> Evidence:
+        where = f"s3://{self._settings.bucket}/{self._settings.prefix}"
+        found = self._spaces.read(UPLOAD_SENTINEL)
+        if found is None:
+            raise Failure(
+                "no-evidence", f"{where} has no {UPLOAD_SENTINEL}: the model is not in Spaces, or not completely"
+            )
+        try:
+            evidence = parse_evidence(found[0])
+        except NotEvidence as error:
+            raise Failure("no-evidence", f"{UPLOAD_SENTINEL} in {where} proves nothing: {error}") from error
+        if evidence.model != self._settings.model:
+            raise Failure("no-evidence", f"{where} has the evidence of {evidence.model}")
+        return evidence
+
+    def _hash(self, files: list[File], objects: dict[str, Stored], wrong: set[str]) -> None:
+        self._progress.enter("hashing")
+        empty = Sha256().hexdigest()
+        wrong |= {file.path for file in files if file.size == 0 and file.sha256 != empty}
+        window = Window(self._settings.buffer, self._stop, hash_parts=False)
+        window.run(self._transfer(file, objects[file.path], wrong) for file in files if file.size)
+
+    def _transfer(self, file: File, stored: Stored, wrong: set[str]) -> Transfer:
+        return Transfer(
+            name=file.path,
+            size=file.size,
+            part_size=part_size(file.size, self._settings.buffer),
+            source=lambda start, view, on_chunk: self._spaces.fetch(file.path, stored, start, view, on_chunk),
+            sink=HashSink(file, wrong),
+            on_bytes=self._progress.hash,
+        )
