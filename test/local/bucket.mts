@@ -1,4 +1,4 @@
-import type { S3 } from './moto.mts'
+import type { S3 } from './s3.mts'
 import { signedHeaders } from './spaces/signature.mts'
 import { texts } from './spaces/xml.mts'
 
@@ -14,13 +14,9 @@ export class Bucket {
     this.name = name
   }
 
-  async create(): Promise<void> {
-    await this.#call('PUT', '')
-  }
-
   /** The object's bytes; undefined when there is none. */
   async get(key: string): Promise<Buffer | undefined> {
-    const answer = await this.#call('GET', `/${key}`, [404])
+    const answer = await this.#call('GET', `/${encodePath(key)}`, [404])
     return answer.status === 404 ? undefined : Buffer.from(await answer.arrayBuffer())
   }
 
@@ -31,7 +27,7 @@ export class Bucket {
   }
 
   async remove(key: string): Promise<void> {
-    await this.#call('DELETE', `/${key}`)
+    await this.#call('DELETE', `/${encodePath(key)}`)
   }
 
   async #call(method: string, rest: string, expected: number[] = []): Promise<Response> {
@@ -42,4 +38,8 @@ export class Bucket {
     }
     return answer
   }
+}
+
+function encodePath(key: string): string {
+  return key.split('/').map(encodeURIComponent).join('/')
 }

@@ -1,7 +1,7 @@
 import { mkdir } from 'node:fs/promises'
 import path from 'node:path'
 import { Running } from './command.mts'
-import { startKube } from './kube.mts'
+import { type Kube, startKube } from './kube.mts'
 
 /** A Kubernetes for one test file: the embedded stand-in, or the one that the developer's kubeconfig names. */
 export interface Cluster {
@@ -9,6 +9,8 @@ export interface Cluster {
   context: string
   /** The address at which pods reach servers of this process. */
   host: string
+  /** The embedded one. */
+  kube?: Kube
   close(): Promise<void>
 }
 
@@ -27,7 +29,11 @@ async function openEmbedded(parent: string, context: string): Promise<Cluster> {
   const dir = path.join(parent, 'kube')
   await mkdir(dir)
   const kube = await startKube({ dir, python, context })
-  return { kubeconfig: kube.kubeconfig, context: kube.context, host: '127.0.0.1', close: () => kube.close() }
+  const close = async () => {
+    await kube.close()
+    if (kube.unknownCalls.length > 0) throw new Error(`unknown to the stand-in: ${JSON.stringify(kube.unknownCalls)}`)
+  }
+  return { kubeconfig: kube.kubeconfig, context: kube.context, host: '127.0.0.1', kube, close }
 }
 
 async function openReal(): Promise<Cluster> {

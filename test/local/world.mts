@@ -6,7 +6,10 @@ import { Bucket } from './bucket.mts'
 import { type Cluster, openCluster, python } from './cluster.mts'
 import { type Outcome, Running } from './command.mts'
 import { type Hub, type HubRepo, startHub } from './hub.mts'
-import { type S3, startMoto } from './moto.mts'
+import type { Kube } from './kube.mts'
+import { startMoto } from './moto.mts'
+import { createBucket, type S3 } from './s3.mts'
+import { type Spaces, startSpaces } from './spaces.mts'
 
 export interface WorldOptions {
   models?: HubRepo[]
@@ -14,6 +17,8 @@ export interface WorldOptions {
   tokens?: Record<string, string[]>
   /** What the Secret hf-token holds. Default: there is no such Secret. */
   hfToken?: string
+  /** The S3 server: one that answers as Spaces does (default), or moto. */
+  s3?: 'spaces' | 'moto'
   /** Whether the volume is there from the start (default), as a PersistentVolume that nobody has claimed. */
   volume?: boolean
   /** Names that users see; unique ones by default, so that worlds can share a cluster. The context is the embedded one's. */
@@ -34,7 +39,14 @@ export interface RunOptions {
 export interface KubeObject {
   metadata: { name: string; uid: string; resourceVersion: string; annotations?: Record<string, string> }
   spec: Record<string, unknown>
-  status: { phase?: string; conditions?: { type: string; status: string; reason?: string }[] }
+  status: { phase?: string; conditions?: Condition[] }
+}
+
+export interface Condition {
+  type: string
+  status: string
+  reason?: string
+  lastTransitionTime?: string
 }
 
 interface Parts {
@@ -60,7 +72,9 @@ export async function createWorld(options: WorldOptions = {}): Promise<World> {
   const unique = `msp-${randomBytes(4).toString('hex')}`
   const cleanup: (() => Promise<unknown>)[] = []
   const close = async () => {
-    for (const step of cleanup.splice(0).reverse()) await step()
+    const problems: unknown[] = []
+    for (const step of cleanup.splice(0).reverse()) await step().catch((error) => problems.push(error))
+    if (problems.length > 0) throw new AggregateError(problems, problems.map(String).join('\n'))
   }
   try {
     const dir = await mkdtemp(path.join(os.tmpdir(), `${unique}-`))
@@ -74,22 +88,24 @@ export async function createWorld(options: WorldOptions = {}): Promise<World> {
     const { host } = cluster
     const hub = await startHub({ host, repos: options.models ?? [], tokens: options.tokens ?? {} })
     cleanup.push(() => hub.close())
-    const s3 = await startMoto({ host, python })
+    const s3 = options.s3 === 'moto' ? await startMoto({ host, python }) : await startSpaces({ host })
     cleanup.push(() => s3.close())
     const bucket = new Bucket(s3, options.bucket ?? unique)
-    await bucket.create()
+    await createBucket(s3, bucket.name)
 
     const { namespace = unique, pv = `${unique}-pv`, pvc = 'models' } = options
     const world = new World({ cluster, hub, s3, bucket, dir, volume, namespace, pv, pvc }, close)
-    await world.kubectl(['create', 'namespace', namespace])
+    await world.kubectl(['create', '-f', '-'], { apiVersion: 'v1', kind: 'Namespace', metadata: { name: namespace } })
     // The namespace takes its pods and claims with it, and after that the volumes can be let go.
     cleanup.push(() => world.kubectl(['delete', 'pv', '--selector', `${LABEL}=${namespace}`]))
     cleanup.push(() => world.kubectl(['delete', 'namespace', namespace]))
-    await world.kubectl(['create', '-f', '-'], { apiVersion: 'v1', kind: 'List', items: secrets(s3, options.hfToken) })
+    const keys = { AWS_ACCESS_KEY_ID: s3.accessKey, AWS_SECRET_ACCESS_KEY: s3.secretKey }
+    await world.kubectl(['create', '-f', '-'], secret('spaces-credentials', keys))
+    if (options.hfToken) await world.kubectl(['create', '-f', '-'], secret('hf-token', { HF_TOKEN: options.hfToken }))
     if (options.volume ?? true) await world.addVolume(pv, { hostPath: { path: volume, type: 'Directory' } })
     return world
   } catch (error) {
-    await close()
+    await close().catch((problem) => console.error(problem))
     throw error
   }
 }
@@ -109,6 +125,7 @@ export class World {
   readonly env: Record<string, string>
   /** Removes all of it, from a shared cluster too. */
   readonly close: () => Promise<void>
+  readonly #kube: Kube | undefined
 
   constructor({ cluster, hub, s3, bucket, dir, volume, namespace, pv, pvc }: Parts, close: () => Promise<void>) {
     this.hub = hub
@@ -116,6 +133,7 @@ export class World {
     this.bucket = bucket
     this.dir = dir
     this.volume = volume
+    this.#kube = cluster.kube
     this.context = cluster.context
     this.namespace = namespace
     this.pv = pv
@@ -133,6 +151,30 @@ export class World {
       SPACES_BUCKET: bucket.name,
       SPACES_REGION: 'atl1',
       HF_ENDPOINT: hub.url,
+    }
+  }
+
+  /** The embedded Kubernetes, to make it misbehave; there is none under E2E=1. */
+  get kube(): Kube {
+    if (this.#kube) return this.#kube
+    throw new Error('this world is on a real cluster')
+  }
+
+  /** The S3 server where it is the one that answers as Spaces does, with its log and its faults. */
+  get spaces(): Spaces {
+    if ('faults' in this.s3) return this.s3 as Spaces
+    throw new Error('this world has moto as its S3 server')
+  }
+
+  /** Bytes of model files that the Hub has sent, and that the bucket has taken in and handed out, up to now. */
+  get moved(): { fromHub: number; intoBucket: number; outOfBucket: number } {
+    const total = (sizes: number[]) => sizes.reduce((sum, size) => sum + size, 0)
+    const files = this.hub.requests.filter(({ server, path }) => server === 'cdn' || path.includes('/resolve/'))
+    const objects = this.spaces.requests.filter(({ key }) => key && !path.basename(key).startsWith('.upload-'))
+    return {
+      fromHub: total(files.map(({ sent }) => sent)),
+      intoBucket: total(objects.map(({ received }) => received)),
+      outOfBucket: total(objects.filter(({ operation }) => operation === 'GetObject').map(({ sent }) => sent)),
     }
   }
 
@@ -161,6 +203,12 @@ export class World {
     return found ? (JSON.parse(found) as T) : undefined
   }
 
+  /** Puts a Secret of these values in the place of the one that is there; without values only removes that. */
+  async putSecret(name: string, stringData?: Record<string, string>): Promise<void> {
+    await this.kubectl(['delete', 'secret', name, '--ignore-not-found'])
+    if (stringData) await this.kubectl(['create', '-f', '-'], secret(name, stringData))
+  }
+
   /** A PersistentVolume on a folder of this machine, removed with the world. */
   async addVolume(name: string, spec: Record<string, unknown> = {}): Promise<void> {
     await this.kubectl(['create', '-f', '-'], {
@@ -179,15 +227,6 @@ export class World {
   }
 }
 
-function secrets(s3: S3, hfToken: string | undefined): unknown[] {
-  const secret = (name: string, stringData: Record<string, string>) => ({
-    apiVersion: 'v1',
-    kind: 'Secret',
-    metadata: { name },
-    stringData,
-  })
-  return [
-    secret('spaces-credentials', { AWS_ACCESS_KEY_ID: s3.accessKey, AWS_SECRET_ACCESS_KEY: s3.secretKey }),
-    ...(hfToken === undefined ? [] : [secret('hf-token', { HF_TOKEN: hfToken })]),
-  ]
+function secret(name: string, stringData: Record<string, string>): unknown {
+  return { apiVersion: 'v1', kind: 'Secret', metadata: { name }, stringData }
 }
