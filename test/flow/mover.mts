@@ -1,0 +1,324 @@
+import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises'
+import os from 'node:os'
+import path from 'node:path'
+import { expect } from 'vitest'
+import { Running } from '../local/command.mts'
+import { type Hub, type HubOptions, type HubRepo, startHub } from '../local/hub.mts'
+import { seededBytes } from '../local/model.mts'
+import { type Spaces, type SpacesOptions, startSpaces } from '../local/spaces.mts'
+import { type Evidence, filesBelow, sha256 } from './proof.mts'
+
+export type Verb = 'upload' | 'download' | 'verify' | 'verify-spaces' | 'plan'
+
+export interface RigOptions {
+  models?: HubRepo[]
+  hub?: Omit<HubOptions, 'repos'>
+  spaces?: SpacesOptions
+  /** Added to the pods' environment; an undefined value takes a variable away. */
+  env?: Record<string, string | undefined>
+}
+
+export interface MoverOptions {
+  env?: Record<string, string | undefined>
+  /** Python statements that run before the mover does, such as `import retry; retry.BASE_SECONDS = 0.01`. */
+  patch?: string
+  /** A command that runs the mover, such as setpriv. */
+  via?: string[]
+}
+
+/** The termination message. */
+export interface Message {
+  state: 'done' | 'failed'
+  cause?: string
+  detail?: string
+  next?: string
+  commit?: string
+  files?: number
+  bytes?: number
+  moved?: number
+  missing?: string[]
+  wrong?: string[]
+  unknown?: string[]
+}
+
+/** How a mover ended. There is no message behind a kill -9. */
+export interface MoverEnd {
+  code: number | null
+  signal: NodeJS.Signals | null
+  /** Both streams, as `kubectl logs` shows them. */
+  log: string
+  seconds: number
+  message: Message | undefined
+}
+
+/** For `patch`: backs off in milliseconds, so that "gives up in the end" is soon. */
+export const QUICK = 'import retry; retry.BASE_SECONDS = 0.01'
+
+const root = path.resolve(import.meta.dirname, '../..')
+const PYTHON = path.join(root, '.venv/bin/python')
+const MOVER = path.join(root, 'k8s/mover/mover.py')
+/** Takes the place of pip: the packages are there, and hundreds of runs need not look for them. */
+const INSTALLED = path.join(import.meta.dirname, 'installed')
+const MESSAGE_BYTES = 4096
+
+const BUCKET = 'models-bucket'
+
+/** A Hub, a Spaces with one bucket and a volume, between which movers run as processes. */
+export async function startRig(options: RigOptions = {}): Promise<Rig> {
+  const dir = await mkdtemp(path.join(os.tmpdir(), 'mover-'))
+  await mkdir(path.join(dir, 'volume'))
+  const hub = await startHub({ ...options.hub, repos: options.models ?? [] })
+  const spaces = await startSpaces({ buckets: [BUCKET], ...options.spaces })
+  return new Rig(hub, spaces, dir, options)
+}
+
+export class Rig {
+  readonly hub: Hub
+  readonly spaces: Spaces
+  readonly dir: string
+  /** The folder that is mounted at MODELS_DIR. */
+  readonly volume: string
+  readonly env: Record<string, string | undefined>
+  readonly #secrets: string[]
+  readonly #running = new Set<Mover>()
+  #count = 0
+
+  constructor(hub: Hub, spaces: Spaces, dir: string, { models = [], hub: hubOptions, env }: RigOptions) {
+    this.hub = hub
+    this.spaces = spaces
+    this.dir = dir
+    this.volume = path.join(dir, 'volume')
+    this.#secrets = [spaces.accessKey, spaces.secretKey, ...Object.keys(hubOptions?.tokens ?? {})]
+    this.env = {
+      MODEL: models[0]?.id,
+      REVISION: 'main',
+      BUCKET,
+      ENDPOINT: spaces.url,
+      AWS_DEFAULT_REGION: 'atl1',
+      AWS_ACCESS_KEY_ID: spaces.accessKey,
+      AWS_SECRET_ACCESS_KEY: spaces.secretKey,
+      HF_ENDPOINT: hub.url,
+      // Parts of 5 MiB.
+      BUFFER: '64Mi',
+      MODELS_DIR: this.volume,
+      JOB_UID: 'job-1',
+      ...env,
+    }
+  }
+
+  get model(): string {
+    return this.env.MODEL ?? ''
+  }
+
+  /** The bucket behind the clients' backs. */
+  get bucket(): ReturnType<Spaces['bucket']> {
+    return this.spaces.bucket(BUCKET)
+  }
+
+  /** Starts `mover.py <verb>` in the pod's environment. */
+  startMover(verb: Verb, options: MoverOptions = {}): Mover {
+    this.#count += 1
+    const message = path.join(this.dir, `message-${this.#count}`)
+    const mover = new Mover(this.#command(verb, options), this.#environment(options), message, this.#secrets)
+    this.#running.add(mover)
+    const forget = () => this.#running.delete(mover)
+    mover.end.then(forget, forget)
+    return mover
+  }
+
+  /** The same, up to its end. */
+  runMover(verb: Verb, options: MoverOptions = {}): Promise<MoverEnd> {
+    return this.startMover(verb, options).end
+  }
+
+  /** The same, and it must succeed. */
+  async mustRun(verb: Verb, options: MoverOptions = {}): Promise<MoverEnd> {
+    const end = await this.runMover(verb, options)
+    expect(end, end.log).toMatchObject({ code: 0, message: { state: 'done' } })
+    return end
+  }
+
+  /** The same, and it must fail so: 64 when nothing but the user can help, 1 when a new pod may do better. */
+  async mustFail(verb: Verb, code: 1 | 64, cause: string, options: MoverOptions = {}): Promise<Message> {
+    const end = await this.runMover(verb, options)
+    expect(end, end.log).toMatchObject({ code, message: { state: 'failed', cause } })
+    const { detail, next } = end.message ?? {}
+    expect([detail, next], 'one sentence each').toEqual([expect.stringMatching(/./), expect.stringMatching(/./)])
+    return end.message as Message
+  }
+
+  /** An object's bytes by its path in the model; undefined when there is none. */
+  async object(name: string): Promise<Buffer | undefined> {
+    return this.bucket.objects.get(this.key(name))?.bytes()
+  }
+
+  key(name: string): string {
+    return `models/${this.model}/${name}`
+  }
+
+  /** The paths of the model's objects, the tool's own too, sorted. */
+  objects(): string[] {
+    const keys = [...this.bucket.objects.keys()].filter((key) => key.startsWith(this.key('')))
+    return keys.map((key) => key.slice(this.key('').length)).sort()
+  }
+
+  /** Where a file of the model stands on the volume. */
+  file(name: string): string {
+    return path.join(this.volume, this.model, name)
+  }
+
+  /** The paths of the model's files, the tool's own too, sorted. */
+  files(): Promise<string[]> {
+    return filesBelow(path.join(this.volume, this.model))
+  }
+
+  /** Demands that the bucket holds exactly these files, proved, and nothing of the tool's own but the evidence. */
+  async expectUploaded(repo: HubRepo, others: string[] = []): Promise<Evidence> {
+    const paths = repo.files.map((file) => file.path)
+    expect(this.objects(), 'objects').toEqual(['.upload-complete', ...paths, ...others].sort())
+    expect(this.bucket.uploads.size, 'unfinished uploads').toBe(0)
+    for (const { path: name, body } of repo.files) expect(sha256(await this.#bytes(name)), name).toBe(digest(body))
+    return checkEvidence(await this.#bytes('.upload-complete'), repo)
+  }
+
+  /** Demands the same of the volume. */
+  async expectDownloaded(repo: HubRepo, others: string[] = []): Promise<Evidence> {
+    const paths = repo.files.map((file) => file.path)
+    expect(await this.files(), 'files').toEqual(['.download-complete', ...paths, ...others].sort())
+    for (const { path: name, body } of repo.files)
+      expect(sha256(await readFile(this.file(name))), name).toBe(digest(body))
+    return checkEvidence(await readFile(this.file('.download-complete')), repo)
+  }
+
+  /** Demands that nothing in the bucket says that the model is there. */
+  expectNotUploaded(): void {
+    expect(this.objects()).not.toContain('.upload-complete')
+  }
+
+  /** Demands that nothing on the volume says so. */
+  async expectNotDownloaded(): Promise<void> {
+    expect(await this.files()).not.toContain('.download-complete')
+  }
+
+  /** Bytes of model files that the Hub has sent, and that the bucket has taken in and handed out, since the last call. */
+  moved(): { fromHub: number; intoBucket: number; outOfBucket: number } {
+    const total = (sizes: number[]) => sizes.reduce((sum, size) => sum + size, 0)
+    const files = this.hub.requests.splice(0).filter(({ server, path }) => server === 'cdn' || /\/resolve\//.test(path))
+    const objects = this.spaces.requests
+      .splice(0)
+      .filter(({ key }) => key.startsWith(this.key('')) && !key.startsWith(this.key('.upload-')))
+    return {
+      fromHub: total(files.map(({ sent }) => sent)),
+      intoBucket: total(objects.filter(({ method }) => method === 'PUT').map(({ received }) => received)),
+      outOfBucket: total(objects.filter(({ operation }) => operation === 'GetObject').map(({ sent }) => sent)),
+    }
+  }
+
+  /** Ends what still runs, and removes the volume. */
+  async close(): Promise<void> {
+    const running = [...this.#running]
+    for (const mover of running) mover.kill()
+    await Promise.allSettled(running.map(({ end }) => end))
+    await Promise.all([this.hub.close(), this.spaces.close()])
+    await rm(this.dir, { recursive: true, force: true })
+  }
+
+  async #bytes(name: string): Promise<Buffer> {
+    const bytes = await this.object(name)
+    if (!bytes) throw new Error(`the bucket has no ${name}`)
+    return bytes
+  }
+
+  #command(verb: Verb, { patch, via = [] }: MoverOptions): string[] {
+    if (patch === undefined) return [...via, PYTHON, MOVER, verb]
+    const program = `import runpy, sys
+sys.path.insert(0, ${JSON.stringify(path.dirname(MOVER))})
+${patch}
+sys.argv = [${JSON.stringify(MOVER)}, ${JSON.stringify(verb)}]
+runpy.run_path(sys.argv[0], run_name="__main__")
+`
+    return [...via, PYTHON, '-c', program]
+  }
+
+  #environment({ env }: MoverOptions): Record<string, string> {
+    const all = { PATH: process.env.PATH, PYTHONPATH: INSTALLED, PYTHONDONTWRITEBYTECODE: '1', ...this.env, ...env }
+    return Object.fromEntries(Object.entries(all).filter((entry): entry is [string, string] => entry[1] !== undefined))
+  }
+}
+
+/** A mover that runs. */
+export class Mover {
+  readonly end: Promise<MoverEnd>
+  readonly #process: Running
+
+  constructor([command = '', ...args]: string[], env: Record<string, string>, message: string, secrets: string[]) {
+    this.#process = new Running(command, args, { env: { ...env, TERMINATION_LOG: message } })
+    this.end = this.#follow(message, secrets)
+  }
+
+  /** What it has said so far. */
+  get lines(): string[] {
+    return this.#process.stdout.trimEnd().split('\n')
+  }
+
+  /** Waits until it has said this; fails when it ends without. */
+  says(pattern: RegExp): Promise<RegExpExecArray> {
+    return this.#process.says(pattern, 'stdout')
+  }
+
+  kill(signal: NodeJS.Signals = 'SIGKILL'): void {
+    this.#process.signal(signal)
+  }
+
+  /** Every run, whatever its test is about, leaks no secret and leaves a message that fits. */
+  async #follow(file: string, secrets: string[]): Promise<MoverEnd> {
+    const { code, signal, stdout, stderr, seconds } = await this.#process.outcome
+    const written = await readFile(file).catch((error) => {
+      if (error.code === 'ENOENT') return undefined
+      throw error
+    })
+    const log = stdout + stderr
+    for (const secret of [...secrets, 'Signature=']) {
+      expect(log, 'a secret in the log').not.toContain(secret)
+      expect(String(written), 'a secret in the termination message').not.toContain(secret)
+    }
+    expect(written?.length ?? 0, 'bytes of the termination message').toBeLessThan(MESSAGE_BYTES)
+    const message = written && (JSON.parse(written.toString()) as Message)
+    if (code !== null) expect(message?.state, log).toBe(code === 0 ? 'done' : 'failed')
+    return { code, signal, log, seconds, message }
+  }
+}
+
+/** A model with every kind of file that the mover treats in its own way; parts are 5 MiB. */
+export function mixedModel(seed = 'first', id = 'acme/mixed'): HubRepo {
+  const bytes = (name: string, size: number) => seededBytes(`${seed} ${name}`, size)
+  return {
+    id,
+    files: [
+      { path: 'config.json', body: bytes('config.json', 2000) },
+      { path: 'adapter.safetensors', body: bytes('adapter.safetensors', 30_000), lfs: true },
+      { path: 'tokenizer.json', body: bytes('tokenizer.json', 6_000_000), lfs: false },
+      { path: 'model.safetensors', body: bytes('model.safetensors', 12_000_000) },
+      { path: 'empty.txt', body: Buffer.alloc(0) },
+    ],
+  }
+}
+
+function digest(body: HubRepo['files'][number]['body']): string {
+  if (body instanceof Uint8Array) return sha256(body)
+  throw new Error('tests compare bytes in memory')
+}
+
+function checkEvidence(bytes: Buffer, { id, files }: HubRepo): Evidence {
+  const evidence = JSON.parse(bytes.toString()) as Evidence
+  expect(evidence).toMatchObject({ schema: 1, model: id })
+  const listed = files.map(({ path: name, body }) => ({
+    path: name,
+    size: (body as Uint8Array).length,
+    sha256: digest(body),
+  }))
+  // By code point, as Python sorts; the UTF-16 order of JavaScript differs for rare characters.
+  listed.sort((a, b) => Buffer.compare(Buffer.from(a.path), Buffer.from(b.path)))
+  expect(evidence.files).toEqual(listed)
+  return evidence
+}
