@@ -171,7 +171,7 @@ export function delay(milliseconds: number): Act<SeenRequest> {
 }
 
 /** Runs a hook before the request is carried out. */
-export function before<R extends SeenRequest>(hook: (request: R) => unknown): Act<R> {
+export function runBefore<R extends SeenRequest>(hook: (request: R) => unknown): Act<R> {
   return async ({ request, carryOut }) => {
     await hook(request)
     return carryOut()
@@ -179,7 +179,7 @@ export function before<R extends SeenRequest>(hook: (request: R) => unknown): Ac
 }
 
 /** Runs a hook after the request was carried out and before its answer is sent. */
-export function after<R extends SeenRequest>(hook: (request: R) => unknown): Act<R> {
+export function runAfter<R extends SeenRequest>(hook: (request: R) => unknown): Act<R> {
   return async ({ request, carryOut }) => {
     const given = await carryOut()
     await hook(request)

@@ -82,17 +82,19 @@ async function converse<R extends SeenRequest>(
   incoming: IncomingMessage,
   outgoing: ServerResponse,
 ): Promise<void> {
+  // Kept, as a destroyed message forgets its socket.
+  const { socket } = incoming
   const request = service.describe(see(incoming))
   service.requests.push(request)
   try {
-    const answer = await service.faults.run(request, incoming.socket, counted(incoming, request), (body) =>
+    const answer = await service.faults.run(request, socket, counted(incoming, request), (body) =>
       service.carryOut(request, body),
     )
     await send(request, outgoing, answer)
   } catch (error) {
     // A client that left, or that a fault cut off, gets no answer. Anything else is a bug in the stand-in: say so.
-    if (incoming.socket.destroyed || outgoing.headersSent) {
-      incoming.socket.destroy()
+    if (socket.destroyed || outgoing.headersSent) {
+      socket.destroy()
       return
     }
     console.error(`stand-in failed on ${request.method} ${request.url}:`, error)

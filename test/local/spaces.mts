@@ -1,5 +1,5 @@
-import { Faults } from './faults.mts'
-import { type Answer, listen } from './http.mts'
+import { type Act, Faults } from './faults.mts'
+import { type Answer, listen, type SeenRequest } from './http.mts'
 import type { S3 } from './s3.mts'
 import { checkRights, checkSignature, type Rights } from './spaces/access.mts'
 import { Bucket } from './spaces/bucket.mts'
@@ -117,6 +117,9 @@ export async function startSpaces(options: SpacesOptions = {}): Promise<Spaces> 
     close: () => listener.close(),
   }
 }
+
+/** A fault: the server is overloaded, as S3 says it. */
+export const slowDown: Act<SeenRequest> = async () => xmlAnswer(503, 'Error', { Code: 'SlowDown' })
 
 /** Ceph's error document, which has no message. */
 function refuse({ bucket }: SpacesRequest, { status, code }: S3Error): Answer {

@@ -36,8 +36,12 @@ function readClaims(document: string): Claim[] {
   return claims
 }
 
-/** The parts that the client names, which must be the ones that are there. */
+/**
+ * The parts that the client names. Unlike AWS, Ceph wants all that were uploaded to be named ("total parts mismatch" in
+ * RadosMultipartUpload::complete, rgw_sal_rados.cc): one left over from an earlier try makes the call fail.
+ */
 function checkParts(upload: Upload, claims: Claim[], minPartSize: number): Part[] {
+  if (claims.length !== upload.parts.size) throw new S3Error(400, 'InvalidPart')
   let before = 0
   return claims.map(({ number, etag }, index) => {
     if (number <= before) throw new S3Error(400, 'InvalidPartOrder')

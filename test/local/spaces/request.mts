@@ -87,5 +87,7 @@ export function readRequest(seen: SeenRequest): SpacesRequest {
     .sort()
     .map((name) => (name === 'list-type' ? `${name}=${seen.query.get(name)}` : name))
   const operation = (key ? ON_OBJECT : ON_BUCKET)[[seen.method, ...chosen].join(' ')] ?? 'unknown'
-  return { ...seen, bucket, key, operation: bucket ? operation : 'unknown' }
+  // A copy looks like a PUT but for this header.
+  const known = bucket !== '' && seen.headers['x-amz-copy-source'] === undefined
+  return { ...seen, bucket, key, operation: known ? operation : 'unknown' }
 }

@@ -1,7 +1,8 @@
 """botocore at the end of a pipe, set up as the mover sets it up.
 
-Each line on stdin is a JSON call [operation, parameters], where bytes are {"base64": "..."}; each is answered by a
-line: {"result": ...}, or {"error": code, "status": HTTP status}. URL, keys and region come from the environment.
+Each line on stdin is a JSON call [operation, parameters], where bytes are {"base64": "..."}. It is answered by a line:
+{"result": ...}, or {"error": code, "status": HTTP status}, or, when the connection failed, {"error": name of the
+exception, "status": 0}. URL, keys and region come from the environment.
 """
 
 import base64
@@ -13,7 +14,7 @@ from typing import Any
 
 import botocore.session
 from botocore.config import Config
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 
 def main() -> None:
@@ -39,6 +40,8 @@ def main() -> None:
                 "error": error.response["Error"]["Code"],
                 "status": error.response["ResponseMetadata"]["HTTPStatusCode"],
             }
+        except BotoCoreError as error:
+            answer = {"error": type(error).__name__, "status": 0}
         print(json.dumps(answer, default=encode), flush=True)
 
 
