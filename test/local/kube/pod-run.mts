@@ -1,0 +1,364 @@
+import { randomBytes } from 'node:crypto'
+import { mkdir, open, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { ensureDeleted } from './deletion.mts'
+import { pullError, shortImage } from './images.mts'
+import { nodes, pods } from './kinds.mts'
+import type { KubeletOptions } from './kubelet.mts'
+import { ContainerLog } from './logs.mts'
+import { type Container, type ContainerState, type Node, type Pod, timestamp } from './objects.mts'
+import { ConfigError, environmentOf, expand } from './pod-environment.mts'
+import { type Ending, podStatus } from './pod-status.mts'
+import { globalise, localise, type Mount, MountError, materialise, mountsOf } from './pod-volumes.mts'
+import { ContainerProcess, isExecutable } from './process.mts'
+import type { EventNote, Recorder } from './recorder.mts'
+import type { Store } from './store.mts'
+
+/** What a PodRun needs to know beside its pod. */
+export interface PodRunOptions extends KubeletOptions {
+  images: ReadonlySet<string>
+  /** Milliseconds between the pod's assignment and its container's start. */
+  startDelay: () => number
+}
+
+/** Kubernetes cuts a termination message here. */
+const MESSAGE_LIMIT = 4096
+const SYSTEM_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
+
+/** The life of one pod on its node: volumes, image, containers as local processes, status, and its end. */
+export class PodRun {
+  readonly logs = new Map<string, ContainerLog>()
+  readonly #store: Store
+  readonly #recorder: Recorder
+  readonly #options: PodRunOptions
+  readonly #root: string
+  readonly #states = new Map<string, ContainerState>()
+  readonly #processes = new Set<ContainerProcess>()
+  readonly #waiting = new Set<() => void>()
+  #pod: Pod
+  #ending: Ending = {}
+  #stopping = false
+  /** The node cannot be reached: the process lives or not, but nobody hears of it. */
+  #silent = false
+  #finished: Promise<void> = Promise.resolve()
+  #grace: NodeJS.Timeout | undefined
+
+  constructor(store: Store, recorder: Recorder, pod: Pod, options: PodRunOptions) {
+    this.#store = store
+    this.#recorder = recorder
+    this.#pod = pod
+    this.#options = options
+    this.#root = join(options.dir, 'pods', pod.metadata.uid)
+    for (const { name } of this.#containers()) this.#states.set(name, { waiting: { reason: 'ContainerCreating' } })
+  }
+
+  /** Runs the pod to its end. */
+  start(): Promise<void> {
+    this.#finished = this.#live()
+    return this.#finished
+  }
+
+  /** The pod as it stands now; a deletion starts the graceful end. */
+  update(pod: Pod): void {
+    this.#pod = pod
+    if (pod.metadata.deletionTimestamp && !this.#silent)
+      this.#terminate((pod.metadata.deletionGracePeriodSeconds ?? 0) * 1000)
+  }
+
+  /** Something changed that a waiting pod may wait for. */
+  retry(): void {
+    for (const wake of [...this.#waiting]) wake()
+  }
+
+  /** Kills the containers at once. `reason` is what the runtime gives for it. */
+  kill(ending: Ending): void {
+    this.#ending = ending
+    this.#stop('SIGKILL')
+  }
+
+  /** A node that is cut off: what happens to the pod is not reported; with `kill` it loses power as well. */
+  silence(kill: boolean): void {
+    this.#silent = true
+    if (kill) this.#stop('SIGKILL')
+  }
+
+  /** The node is back: the pod's state is reported, and a deletion carried out. */
+  restore(): void {
+    this.#silent = false
+    const current = this.#store.get<Pod>(pods, this.#pod.metadata.namespace, this.#pod.metadata.name)
+    if (current?.metadata.uid === this.#pod.metadata.uid) this.update(current)
+    this.#report()
+    this.#finished.then(() => this.#complete()).catch(() => undefined)
+  }
+
+  /** The object is gone: so are its processes and its folder. */
+  async forget(): Promise<void> {
+    this.#silent = true
+    this.#stop('SIGKILL')
+    await this.#finished
+    await rm(this.#root, { recursive: true, force: true })
+  }
+
+  /** Ends the processes and waits for it; nothing is reported. */
+  async close(): Promise<void> {
+    this.#silent = true
+    this.#stop('SIGKILL')
+    await this.#finished
+  }
+
+  #containers(): Container[] {
+    return [...(this.#pod.spec.initContainers ?? []), ...this.#pod.spec.containers]
+  }
+
+  async #live(): Promise<void> {
+    for (const folder of ['home', 'tmp', 'rootfs', 'termination'])
+      await mkdir(join(this.#root, folder), { recursive: true })
+    this.#report()
+    const mount = () => materialise(this.#store, this.#pod, this.#root, this.#options.volumeFolder)
+    const folders = await this.#retrying(mount, (error) => {
+      if (!(error instanceof MountError)) throw error
+      this.#say({ type: 'Warning', reason: 'FailedMount', message: error.message })
+    })
+    await this.#delay()
+    if (folders) {
+      for (const container of this.#pod.spec.initContainers ?? []) {
+        if (!this.#failed()) await this.#runContainer(container, folders)
+      }
+      if (!this.#failed())
+        await Promise.all(this.#pod.spec.containers.map((container) => this.#runContainer(container, folders)))
+    }
+    clearTimeout(this.#grace)
+    this.#stopping = true
+    this.#report(true)
+    this.#complete()
+  }
+
+  #failed(): boolean {
+    return [...this.#states.values()].some(({ terminated }) => terminated && terminated.exitCode !== 0)
+  }
+
+  /** The kubelet's last word on a deleted pod: its object may go. */
+  #complete(): void {
+    if (this.#pod.metadata.deletionTimestamp && !this.#silent)
+      ensureDeleted(this.#store, pods, this.#pod, { gracePeriodSeconds: 0 })
+  }
+
+  async #runContainer(container: Container, folders: Map<string, string>): Promise<void> {
+    const { name } = container
+    if (!(await this.#pull(container))) return
+    const terminationLog = join(this.#root, 'termination', name)
+    await writeFile(terminationLog, '')
+    const mounts = mountsOf(container, folders, terminationLog)
+    const node = this.#store.get<Node>(nodes, undefined, this.#pod.spec.nodeName ?? '')
+    const configure = async () => environmentOf(this.#store, this.#pod, node, container)
+    const variables = await this.#retrying(configure, (error) => {
+      if (!(error instanceof ConfigError)) throw error
+      this.#enter(name, { waiting: { reason: 'CreateContainerConfigError', message: error.message } })
+      this.#say({ type: 'Warning', reason: 'Failed', message: `Error: ${error.message}` }, name)
+    })
+    if (!variables) return
+    const argv = [...(container.command ?? []), ...(container.args ?? [])].map((word) =>
+      localise(expand(word, variables), mounts),
+    )
+    const env = { ...this.#basicEnvironment(), ...variables }
+    for (const [key, value] of Object.entries(env)) env[key] = localise(value, mounts)
+    const containerID = `containerd://${randomBytes(32).toString('hex')}`
+    this.#say({ type: 'Normal', reason: 'Created', message: `Created container: ${name}` }, name)
+    if (!isExecutable(argv[0] ?? '', env.PATH ?? ''))
+      return this.#failToStart(name, container.command?.[0] ?? '', containerID)
+    await this.#execute(container, { argv, env, mounts, containerID, terminationLog })
+  }
+
+  async #execute(
+    container: Container,
+    run: { argv: string[]; env: Record<string, string>; mounts: Mount[]; containerID: string; terminationLog: string },
+  ): Promise<void> {
+    const { name } = container
+    const log = new ContainerLog((line) => globalise(line, run.mounts))
+    this.logs.set(name, log)
+    const sinks = { stdout: log.sink(), stderr: log.sink() }
+    const startedAt = timestamp()
+    const process = new ContainerProcess(run.argv, {
+      cwd: await this.#workingFolder(container, run.mounts),
+      env: run.env,
+      output: (stream, chunk) => sinks[stream].write(chunk),
+    })
+    this.#processes.add(process)
+    if (this.#stopping) process.signal('SIGKILL')
+    this.#enter(name, { running: { startedAt } })
+    this.#say({ type: 'Normal', reason: 'Started', message: `Started container ${name}` }, name)
+    const { exitCode } = await process.ended
+    this.#processes.delete(process)
+    sinks.stdout.end()
+    sinks.stderr.end()
+    const message = globalise(await head(run.terminationLog, MESSAGE_LIMIT), run.mounts)
+    const reason = this.#ending.containerReason ?? (exitCode === 0 ? 'Completed' : 'Error')
+    this.#enter(name, {
+      terminated: {
+        containerID: run.containerID,
+        exitCode,
+        finishedAt: timestamp(),
+        ...(message && { message }),
+        reason,
+        startedAt,
+      },
+    })
+    log.end()
+  }
+
+  /** Without an image the container waits; the kubelet tells of the failure, then of its backing off. */
+  async #pull({ name, image }: Container): Promise<boolean> {
+    let backingOff = false
+    const found = await this.#retrying(
+      async () => {
+        if (!this.#options.images.has(shortImage(image))) throw new Error(pullError(image))
+        return true
+      },
+      ({ message }) => {
+        if (!backingOff) {
+          this.#say({ type: 'Normal', reason: 'Pulling', message: `Pulling image "${image}"` }, name)
+          this.#say({ type: 'Warning', reason: 'Failed', message: `Failed to pull image "${image}": ${message}` }, name)
+          this.#say({ type: 'Warning', reason: 'Failed', message: 'Error: ErrImagePull' }, name)
+          this.#enter(name, { waiting: { reason: 'ErrImagePull', message } })
+        }
+        backingOff = true
+        this.#say({ type: 'Normal', reason: 'BackOff', message: `Back-off pulling image "${image}"` }, name)
+        this.#say({ type: 'Warning', reason: 'Failed', message: 'Error: ImagePullBackOff' }, name)
+        const why = `Back-off pulling image "${image}": ErrImagePull: ${message}`
+        this.#enter(name, { waiting: { reason: 'ImagePullBackOff', message: why } })
+      },
+    )
+    if (found)
+      this.#say(
+        { type: 'Normal', reason: 'Pulled', message: `Container image "${image}" already present on machine` },
+        name,
+      )
+    return found ?? false
+  }
+
+  /** The runtime's answer to a command that is not there. */
+  #failToStart(name: string, command: string, containerID: string): void {
+    const stat = command.includes('/')
+      ? `stat ${command}: no such file or directory`
+      : 'executable file not found in $PATH'
+    const message = `failed to create containerd task: failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: exec: "${command}": ${stat}: unknown`
+    this.#say({ type: 'Warning', reason: 'Failed', message: `Error: ${message}` }, name)
+    const epoch = timestamp(0)
+    this.#enter(name, {
+      terminated: {
+        containerID,
+        exitCode: 128,
+        finishedAt: timestamp(),
+        message,
+        reason: 'StartError',
+        startedAt: epoch,
+      },
+    })
+  }
+
+  #basicEnvironment(): Record<string, string> {
+    return {
+      PATH: `${this.#options.python}:${SYSTEM_PATH}`,
+      HOME: join(this.#root, 'home'),
+      TMPDIR: join(this.#root, 'tmp'),
+      HOSTNAME: String(this.#pod.spec.hostname ?? this.#pod.metadata.name),
+      LANG: 'C.UTF-8',
+    }
+  }
+
+  async #workingFolder({ workingDir }: Container, mounts: Mount[]): Promise<string> {
+    const rootfs = join(this.#root, 'rootfs')
+    if (!workingDir) return rootfs
+    const mounted = localise(workingDir, mounts)
+    const folder = mounted === workingDir ? join(rootfs, workingDir) : mounted
+    await mkdir(folder, { recursive: true })
+    return folder
+  }
+
+  /** Tries until it works, each time something changed; undefined when the pod is to end before that. */
+  async #retrying<T>(attempt: () => Promise<T>, failed: (error: Error) => void): Promise<T | undefined> {
+    while (!this.#stopping) {
+      // From before the attempt, so that no change in the middle of it is missed.
+      const changed = this.#change()
+      try {
+        return await attempt()
+      } catch (error) {
+        failed(error as Error)
+      }
+      await changed
+    }
+    return undefined
+  }
+
+  #change(): Promise<void> {
+    return new Promise((resolve) => {
+      const wake = () => {
+        this.#waiting.delete(wake)
+        resolve()
+      }
+      this.#waiting.add(wake)
+    })
+  }
+
+  async #delay(): Promise<void> {
+    const until = Date.now() + this.#options.startDelay()
+    while (!this.#stopping && Date.now() < until) {
+      const timer = setTimeout(() => this.retry(), until - Date.now())
+      await this.#change()
+      clearTimeout(timer)
+    }
+  }
+
+  /** The graceful end: SIGTERM, then SIGKILL when the time is over. A second deletion can only shorten it. */
+  #terminate(grace: number): void {
+    if (!this.#stopping) {
+      for (const { name } of this.#containers()) {
+        if (this.#states.get(name)?.running)
+          this.#say({ type: 'Normal', reason: 'Killing', message: `Stopping container ${name}` }, name)
+      }
+      this.#stop('SIGTERM')
+    }
+    clearTimeout(this.#grace)
+    this.#grace = setTimeout(() => this.#stop('SIGKILL'), grace)
+  }
+
+  #stop(signal: 'SIGTERM' | 'SIGKILL'): void {
+    this.#stopping = true
+    for (const process of this.#processes) process.signal(signal)
+    this.retry()
+  }
+
+  #enter(name: string, state: ContainerState): void {
+    this.#states.set(name, state)
+    this.#report()
+  }
+
+  #say(note: EventNote, container?: string): void {
+    if (this.#silent) return
+    const { nodeName } = this.#pod.spec
+    const place = container === undefined ? {} : { fieldPath: `spec.containers{${container}}` }
+    this.#recorder.record(this.#pod, { ...note, ...place, ...(nodeName && { host: nodeName }) })
+  }
+
+  #report(ended = this.#reported): void {
+    this.#reported = ended
+    if (this.#silent) return
+    const node = this.#store.get<Node>(nodes, undefined, this.#pod.spec.nodeName ?? '')
+    this.#store.modify<Pod>(pods, this.#pod, (pod) => {
+      pod.status = podStatus(pod, node, this.#states, ended ? this.#ending : undefined)
+    })
+  }
+
+  /** Whether the end was reached, so that a report after a silence tells it. */
+  #reported = false
+}
+
+async function head(path: string, bytes: number): Promise<string> {
+  const file = await open(path)
+  try {
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(bytes), 0, bytes, 0)
+    return buffer.subarray(0, bytesRead).toString()
+  } finally {
+    await file.close()
+  }
+}

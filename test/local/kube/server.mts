@@ -1,0 +1,348 @@
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import type { AddressInfo, Socket } from 'node:net'
+import type { Access } from './access.mts'
+import type { DeleteOptions } from './deletion.mts'
+import { discover } from './discovery.mts'
+import { apiVersion, type Kind, kinds, pods } from './kinds.mts'
+import type { KubeObject, Pod } from './objects.mts'
+import type { Json } from './patch.mts'
+import { decodeAccessReview } from './protobuf.mts'
+import type { PatchType, Resources } from './resources.mts'
+import { fieldSelector, labelSelector, type Predicate } from './selectors.mts'
+import { ApiError, badRequest, Unsupported } from './status.mts'
+import type { Store } from './store.mts'
+import { table } from './table.mts'
+
+export interface LogQuery {
+  container?: string
+  follow: boolean
+  timestamps: boolean
+  tailLines?: number
+  sinceTime?: number
+}
+
+/** What the server needs of the kubelet: a pod's log as chunks of text, or the API's refusal. */
+export interface LogSource {
+  stream(pod: Pod, query: LogQuery, write: (chunk: string) => void, signal: AbortSignal): Promise<void>
+}
+
+/** A request that the stand-in did not know: tests assert that there were none. */
+export interface UnknownCall {
+  method: string
+  path: string
+  why: string
+}
+
+interface Target {
+  kind: Kind
+  namespace?: string
+  name?: string
+  subresource?: string
+}
+
+const patchTypes: Record<string, PatchType> = {
+  'application/json-patch+json': 'json',
+  'application/merge-patch+json': 'merge',
+  'application/strategic-merge-patch+json': 'strategic',
+  'application/apply-patch+yaml': 'apply',
+}
+
+/** The HTTP side: routes, queries and answers. */
+export class ApiServer {
+  readonly unknownCalls: UnknownCall[] = []
+  readonly #store: Store
+  readonly #resources: Resources
+  readonly #access: Access
+  readonly #logs: LogSource
+  readonly #sockets = new Set<Socket>()
+  #server: Server | undefined
+  #port = 0
+
+  constructor(store: Store, resources: Resources, access: Access, logs: LogSource) {
+    this.#store = store
+    this.#resources = resources
+    this.#access = access
+    this.#logs = logs
+  }
+
+  get url(): string {
+    return `http://127.0.0.1:${this.#port}`
+  }
+
+  /** Listens, on the port it had before if there was one. */
+  async start(): Promise<void> {
+    const server = createServer((request, response) => void this.#handle(request, response))
+    server.on('connection', (socket) => {
+      this.#sockets.add(socket)
+      socket.on('close', () => this.#sockets.delete(socket))
+    })
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', reject)
+      server.listen(this.#port, '127.0.0.1', resolve)
+    })
+    this.#port = (server.address() as AddressInfo).port
+    this.#server = server
+  }
+
+  /** Refuses connections and cuts those that are open, as a killed API server does. */
+  async stop(): Promise<void> {
+    const server = this.#server
+    if (!server) return
+    this.#server = undefined
+    const closed = new Promise<void>((resolve) => server.close(() => resolve()))
+    for (const socket of this.#sockets) socket.destroy()
+    await closed
+  }
+
+  async #handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const url = new URL(request.url ?? '/', this.url)
+    try {
+      const body = await readBody(request)
+      await this.#route(request, response, url, body)
+    } catch (error) {
+      if (!(error instanceof ApiError)) console.error(`Kubernetes stand-in: ${request.method} ${url.pathname}:`, error)
+      const refusal = error instanceof ApiError ? error : new ApiError(500, 'InternalError', String(error))
+      const { code, message } = refusal.status
+      if (refusal instanceof Unsupported || code === 405 || code === 500 || refusal.status.reason === 'UnknownPath') {
+        this.unknownCalls.push({ method: request.method ?? '', path: url.pathname + url.search, why: message })
+      }
+      if (response.headersSent) response.destroy()
+      else
+        answer(response, code, {
+          ...refusal.status,
+          ...(refusal.status.reason === 'UnknownPath' && { reason: 'NotFound' }),
+        })
+    }
+  }
+
+  async #route(request: IncomingMessage, response: ServerResponse, url: URL, body: Buffer): Promise<void> {
+    const path = url.pathname
+    if (['/readyz', '/livez', '/healthz'].includes(path)) {
+      response.writeHead(200, { 'content-type': 'text/plain; charset=utf-8' }).end('ok')
+      return
+    }
+    const found = discover(path)
+    if (found) return answer(response, 200, found)
+    const review = /^\/apis\/authorization\.k8s\.io\/v1\/selfsubject(access|rules)reviews$/.exec(path)
+    if (review && request.method === 'POST') return answer(response, 201, this.#review(request, body))
+    const target = locate(path)
+    if (!target) throw new ApiError(404, 'UnknownPath', 'the server could not find the requested resource')
+    const verb = verbOf(request.method ?? '', target, url.searchParams)
+    const { kind, namespace, name, subresource } = target
+    this.#access.check({
+      verb,
+      group: kind.group,
+      resource: kind.plural,
+      ...(subresource && { subresource }),
+      ...(namespace !== undefined && { namespace }),
+      ...(name !== undefined && { name }),
+    })
+    if (target.subresource) return this.#subresource(request, response, target, url.searchParams)
+    if (verb === 'watch') return this.#watch(response, target, url.searchParams, request)
+    const result = this.#act(verb, target, url.searchParams, request, body)
+    answer(response, verb === 'create' ? 201 : 200, tabular(request, url.searchParams, target.kind, result))
+  }
+
+  #review(request: IncomingMessage, body: Buffer): unknown {
+    const binary = request.headers['content-type'] === 'application/vnd.kubernetes.protobuf'
+    const sent = (binary ? decodeAccessReview(body) : parse(body)) as { kind: string; spec?: Record<string, string> }
+    return this.#access.review(sent.kind, sent.spec ?? {})
+  }
+
+  #act(
+    verb: string,
+    { kind, namespace, name = '' }: Target,
+    query: URLSearchParams,
+    request: IncomingMessage,
+    body: Buffer,
+  ): unknown {
+    const options = { dryRun: query.get('dryRun') === 'All', fieldValidation: query.get('fieldValidation') ?? 'Warn' }
+    switch (verb) {
+      case 'get':
+        return this.#store.read(kind, namespace, name)
+      case 'list':
+        return this.#list(kind, namespace, query)
+      case 'create':
+        return this.#resources.create(kind, namespace, parse(body) as unknown as KubeObject, options)
+      case 'update':
+        return this.#resources.replace(kind, namespace, name, parse(body) as unknown as KubeObject, options)
+      case 'patch': {
+        const type = patchTypes[(request.headers['content-type'] ?? '').split(';')[0] ?? '']
+        if (!type) throw new ApiError(415, 'UnsupportedMediaType', `the body of the request was in an unknown format`)
+        const manager = query.get('fieldManager') ?? ''
+        return this.#resources.patch(kind, namespace, name, type, parse(body), { ...options, manager })
+      }
+      default: {
+        const uid = this.#store.read(kind, namespace, name).metadata.uid
+        const marked = this.#resources.delete(kind, namespace, name, deleteOptions(body, query))
+        const details = { name, ...(kind.group && { group: kind.group }), kind: kind.plural, uid }
+        return marked ?? { kind: 'Status', apiVersion: 'v1', metadata: {}, status: 'Success', details }
+      }
+    }
+  }
+
+  #list(kind: Kind, namespace: string | undefined, query: URLSearchParams): unknown {
+    const chosen = selected(kind, query)
+    const items = this.#store.list(kind, namespace).filter(chosen)
+    // Items of a list carry no kind of their own, as in the real API; kubectl adds them.
+    return {
+      kind: `${kind.kind}List`,
+      apiVersion: apiVersion(kind),
+      metadata: { resourceVersion: this.#store.version },
+      items: items.map(({ kind: _, apiVersion: __, ...item }) => item),
+    }
+  }
+
+  #watch(
+    response: ServerResponse,
+    { kind, namespace, name }: Target,
+    query: URLSearchParams,
+    request: IncomingMessage,
+  ): void {
+    const chosen = selected(kind, query)
+    const wanted = (object: KubeObject) =>
+      (namespace === undefined || object.metadata.namespace === namespace) &&
+      (name === undefined || object.metadata.name === name) &&
+      chosen(object)
+    const asked = query.get('resourceVersion')
+    const since = asked && asked !== '0' ? Number(asked) : undefined
+    response.writeHead(200, { 'content-type': 'application/json' })
+    response.flushHeaders()
+    const send = (type: string, object: KubeObject) =>
+      response.write(`${JSON.stringify({ type, object: tabular(request, query, kind, object) })}\n`)
+    if (since === undefined)
+      for (const object of this.#store.list(kind, namespace)) if (wanted(object)) send('ADDED', object)
+    // An object that comes into or out of a selector's sight is added or deleted for that watch.
+    const stop = this.#store.subscribe(({ type, kind: changed, object, before }) => {
+      if (changed !== kind) return
+      const was = before !== undefined && wanted(before)
+      const is = type !== 'DELETED' && wanted(object)
+      if (is) send(was ? 'MODIFIED' : 'ADDED', object)
+      else if (was) send('DELETED', object)
+    }, since)
+    const seconds = Number(query.get('timeoutSeconds') ?? 0)
+    const timer = seconds > 0 ? setTimeout(() => response.end(), seconds * 1000) : undefined
+    response.on('close', () => {
+      clearTimeout(timer)
+      stop()
+    })
+  }
+
+  async #subresource(
+    request: IncomingMessage,
+    response: ServerResponse,
+    target: Target,
+    query: URLSearchParams,
+  ): Promise<void> {
+    const { kind, namespace, name = '', subresource } = target
+    if (kind !== pods || subresource !== 'log' || request.method !== 'GET') {
+      throw new Unsupported(`${request.method} of ${kind.plural}/${subresource}`)
+    }
+    const pod = this.#store.read<Pod>(pods, namespace, name)
+    const gone = new AbortController()
+    response.on('close', () => gone.abort())
+    await this.#logs.stream(pod, logQuery(query), (chunk) => void this.#write(response, chunk), gone.signal)
+    this.#write(response, '')
+    response.end()
+  }
+
+  #write(response: ServerResponse, chunk: string): void {
+    if (!response.headersSent) {
+      response.writeHead(200, { 'content-type': 'text/plain' })
+      response.flushHeaders()
+    }
+    if (chunk !== '') response.write(chunk)
+  }
+}
+
+function locate(path: string): Target | undefined {
+  const match = /^\/(?:api\/v1|apis\/batch\/v1)\/(?:namespaces\/([^/]+)\/)?([a-z]+)(?:\/([^/]+))?(?:\/([^/]+))?$/.exec(
+    path,
+  )
+  if (!match) return undefined
+  const group = path.startsWith('/apis/') ? 'batch' : ''
+  const [, namespace, plural, name, subresource] = match.map((part) => part && decodeURIComponent(part))
+  const kind = kinds.find((candidate) => candidate.plural === plural && candidate.group === group)
+  if (kind && kind.namespaced === (namespace !== undefined)) {
+    return {
+      kind,
+      ...(namespace !== undefined && { namespace }),
+      ...(name !== undefined && { name }),
+      ...(subresource && { subresource }),
+    }
+  }
+  // `/api/v1/pods`: a namespaced kind over all namespaces. `/namespaces/x/status`: a subresource that looks like a kind.
+  return kind?.namespaced && name === undefined ? { kind } : undefined
+}
+
+function verbOf(method: string, { name }: Target, query: URLSearchParams): string {
+  if (method === 'GET') {
+    if (['true', '1'].includes(query.get('watch') ?? '')) return 'watch'
+    return name === undefined ? 'list' : 'get'
+  }
+  if (method === 'POST' && name === undefined) return 'create'
+  const verb = { PUT: 'update', PATCH: 'patch', DELETE: 'delete' }[method]
+  if (!verb || name === undefined) {
+    throw new ApiError(405, 'MethodNotAllowed', 'the server does not allow this method on the requested resource')
+  }
+  return verb
+}
+
+function selected(kind: Kind, query: URLSearchParams): Predicate {
+  const labels = labelSelector(query.get('labelSelector') ?? '')
+  const fields = fieldSelector(kind, query.get('fieldSelector') ?? '')
+  return (object) => labels(object) && fields(object)
+}
+
+function deleteOptions(body: Buffer, query: URLSearchParams): DeleteOptions {
+  const sent = (body.length > 0 ? parse(body) : {}) as DeleteOptions & { dryRun?: unknown }
+  const grace = sent.gracePeriodSeconds ?? query.get('gracePeriodSeconds')
+  const policy = (sent.propagationPolicy ?? query.get('propagationPolicy')) as DeleteOptions['propagationPolicy'] | null
+  return {
+    ...(sent.preconditions && { preconditions: sent.preconditions }),
+    ...(policy && { propagationPolicy: policy }),
+    ...(grace !== null && grace !== undefined && { gracePeriodSeconds: Number(grace) }),
+    dryRun: query.get('dryRun') === 'All' || (Array.isArray(sent.dryRun) && sent.dryRun.includes('All')),
+  }
+}
+
+function logQuery(query: URLSearchParams): LogQuery {
+  const container = query.get('container')
+  const tail = query.get('tailLines')
+  const seconds = query.get('sinceSeconds')
+  const time = query.get('sinceTime')
+  for (const option of ['previous', 'limitBytes', 'stream']) {
+    if (!['', 'false', 'All'].includes(query.get(option) ?? '')) throw new Unsupported(`logs with ${option}`)
+  }
+  return {
+    follow: query.get('follow') === 'true',
+    timestamps: query.get('timestamps') === 'true',
+    ...(container && { container }),
+    ...(tail !== null && { tailLines: Number(tail) }),
+    ...(time !== null && { sinceTime: Date.parse(time) }),
+    ...(seconds !== null && { sinceTime: Date.now() - Number(seconds) * 1000 }),
+  }
+}
+
+function tabular(request: IncomingMessage, query: URLSearchParams, kind: Kind, result: unknown): unknown {
+  const wants = (request.headers.accept ?? '').split(',')[0]?.includes('as=Table')
+  return wants ? table(kind, result as KubeObject, query.get('includeObject') ?? 'Metadata') : result
+}
+
+async function readBody(request: IncomingMessage): Promise<Buffer> {
+  const chunks: Buffer[] = []
+  for await (const chunk of request) chunks.push(chunk as Buffer)
+  return Buffer.concat(chunks)
+}
+
+function parse(body: Buffer): Json {
+  try {
+    return JSON.parse(body.toString()) as Json
+  } catch {
+    throw badRequest('the request body is not JSON')
+  }
+}
+
+function answer(response: ServerResponse, code: number, body: unknown): void {
+  response.writeHead(code, { 'content-type': 'application/json' }).end(`${JSON.stringify(body)}\n`)
+}
