@@ -27,7 +27,7 @@ export interface Fault<R extends SeenRequest> {
 export class Faults<R extends SeenRequest> {
   #faults: { fault: Fault<R>; hits: number }[] = []
 
-  /** Adds a fault and returns its handle: how often it struck, and how to take it back. */
+  /** Adds a fault and returns its handle: how many requests it took, and how to take it back. */
   add(fault: Fault<R>): { readonly hits: number; remove(): void } {
     const entry = { fault, hits: 0 }
     this.#faults.push(entry)

@@ -17,14 +17,14 @@ export interface Shelf {
 
 const ID = '([^/]+?(?:/[^/]+?)?)'
 const ROUTES: [RegExp, (shelf: Shelf, request: SeenRequest, repo: Repository, rest: string[]) => Answer][] = [
+  [new RegExp(`^/api/models/${ID}/revision/([^/]+)$`), (_shelf, request, repo, [rev]) => info(request, repo, rev)],
   [
-    new RegExp(`^/api/models/${ID}/revision/([^/]+)$`),
-    (shelf, request, repo, [rev]) => info(shelf, request, repo, rev),
+    new RegExp(`^/api/models/${ID}/tree/([^/]+)$`, 'd'),
+    (shelf, request, repo, [rev]) => tree(shelf, request, repo, rev),
   ],
-  [new RegExp(`^/api/models/${ID}/tree/([^/]+)$`), (shelf, request, repo, [rev]) => tree(shelf, request, repo, rev)],
-  [new RegExp(`^/api/models/${ID}/auth-check$`), authCheck],
-  [new RegExp(`^/api/models/${ID}$`), (shelf, request, repo) => info(shelf, request, repo, 'main')],
-  [new RegExp(`^/${ID}/resolve/([^/]+)/(.+)$`), resolve],
+  [new RegExp(`^/api/models/${ID}/auth-check$`, 'd'), authCheck],
+  [new RegExp(`^/api/models/${ID}$`, 'd'), (_shelf, request, repo) => info(request, repo, 'main')],
+  [new RegExp(`^/${ID}/resolve/([^/]+)/(.+)$`, 'd'), resolve],
 ]
 
 /** The answer of the Hub's host. A call it does not know is 501, so that no test passes on a wrong answer. */
@@ -33,10 +33,14 @@ export function answerHub(shelf: Shelf, request: SeenRequest): Answer {
   if (request.path === '/api/agent-harnesses') return refuse(404, 'Not Found')
   const path = request.url.replace(/\?.*/s, '')
   for (const [pattern, handler] of ROUTES) {
-    const [, id, ...rest] = pattern.exec(path)?.map(decodeURIComponent) ?? []
+    const match = pattern.exec(path)
+    const [, id, ...rest] = match?.map(decodeURIComponent) ?? []
     if (id === undefined || !['GET', 'HEAD'].includes(request.method)) continue
     const renamed = shelf.renamed.get(id)
-    if (renamed) return { status: 307, headers: { location: request.url.replace(id, renamed) } }
+    if (renamed) {
+      const [start, end] = match?.indices?.[1] ?? [0, 0]
+      return { status: 307, headers: { location: request.url.slice(0, start) + renamed + request.url.slice(end) } }
+    }
     const repo = shelf.repositories.get(id)
     return badToken(shelf, request) ?? hidden(shelf, request, repo) ?? handler(shelf, request, repo as Repository, rest)
   }
@@ -89,7 +93,7 @@ function withCommit(repo: Repository, revision: string, use: (commit: Commit) =>
   return commit ? use(commit) : refuse(404, `Invalid rev id: ${revision}`, 'RevisionNotFound')
 }
 
-function info(_shelf: Shelf, request: SeenRequest, repo: Repository, revision = 'main'): Answer {
+function info(request: SeenRequest, repo: Repository, revision = 'main'): Answer {
   const blobs = request.query.get('blobs') === 'true'
   return withCommit(repo, revision, ({ id, entries }) =>
     json({
