@@ -1,0 +1,81 @@
+# Each target calls a script; what a model or a context may be called is settled there (exit 2 before any call).
+# Flags: make setup-model MODEL=gpt2 ARGS='--revision main --timeout 7200'   (ARGS are words of your shell)
+
+MODEL ?= meta-llama/Llama-3.1-8B-Instruct
+# CONTEXT= on this command line, else the user's own KUBE_CONTEXT, else the demo cluster.
+ifeq ($(origin CONTEXT),undefined)
+CONTEXT := $(or $(value KUBE_CONTEXT),do-nyc2-gtc-demo)
+endif
+ARGS ?=
+
+# Make would expand what stands in a value, and a shell would run it: values are taken as they are, and reach the
+# scripts through the environment only. So are the scripts' other settings, when they are given to make.
+SETTINGS := MODEL_REVISION MODEL_INCLUDE MODEL_EXCLUDE NAMESPACE MODEL_TIMEOUT SPACES_BUCKET SPACES_ENDPOINT \
+  SPACES_REGION HF_ENDPOINT MODEL_PV MODEL_PVC MOVER_IMAGE MOVER_MEMORY MOVER_BUFFER MOVER_PIP_INDEX_URL VERIFY_LEVEL
+override MODEL := $(value MODEL)
+override CONTEXT := $(value CONTEXT)
+override KUBE_CONTEXT := $(value CONTEXT)
+override ARGS := $(value ARGS)
+$(foreach name,$(SETTINGS),$(if $(filter command line,$(origin $(name))),$(eval override $(name) := $$(value $(name)))))
+# A make below this one (the tests call it) starts from its own command line.
+MAKEOVERRIDES =
+
+SCRIPTS := setup-model model-to-spaces model-to-nfs fix-pvc verify slug
+$(SCRIPTS): override export MODEL := $(value MODEL)
+$(SCRIPTS): override export KUBE_CONTEXT := $(value KUBE_CONTEXT)
+
+.PHONY: help $(SCRIPTS) demo test e2e bench types lint
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup-model: node_modules/.package-lock.json ## the whole way: storage, to Spaces, to NFS, verify
+	@scripts/setup-model.mts $(ARGS)
+
+model-to-spaces: node_modules/.package-lock.json ## hop 1: HuggingFace Hub -> Spaces
+	@scripts/model-to-spaces.mts $(ARGS)
+
+model-to-nfs: node_modules/.package-lock.json ## hop 2: Spaces -> NFS volume
+	@scripts/model-to-nfs.mts $(ARGS)
+
+fix-pvc: node_modules/.package-lock.json ## bind the claim to the NFS volume
+	@scripts/fix-pvc.mts $(ARGS)
+
+verify: node_modules/.package-lock.json ## is the model staged? claim, files, Jobs
+	@scripts/verify.mts $(ARGS)
+
+slug: node_modules/.package-lock.json ## the model's part of Job names (MODEL_SLUG)
+	@scripts/slug.mts $(ARGS)
+
+demo: node_modules/.package-lock.json .venv/.installed ## all of it on this machine with a small real model, no cluster needed
+	@scripts/need kubectl envsubst
+	@npx tsx test/local/demo.mts
+
+test: node_modules/.package-lock.json .venv/.installed ## unit and flow tests, no cluster needed
+	@scripts/need kubectl envsubst
+	@npx vitest run --project unit --project flow $(ARGS)
+
+e2e: node_modules/.package-lock.json .venv/.installed ## the same flows on the cluster that KUBECONFIG names
+	@scripts/need kubectl envsubst
+	@E2E=1 npx vitest run --project flow --project e2e $(ARGS)
+
+bench: node_modules/.package-lock.json .venv/.installed ## measure both hops side by side with the usual tools
+	@npx tsx test/bench/bench.mts $(ARGS)
+
+types: node_modules/.package-lock.json ## check the types
+	@npx tsc
+
+lint: node_modules/.package-lock.json .venv/.installed ## check the style
+	@npx biome check . && .venv/bin/ruff check && .venv/bin/ruff format --check
+
+node_modules/.package-lock.json: package-lock.json
+	@scripts/need node npm
+	npm ci
+	@touch $@
+
+.venv/.installed: k8s/mover/requirements.txt test/requirements.txt
+	@scripts/need python3
+	python3 -m venv .venv
+	.venv/bin/pip install --quiet --disable-pip-version-check --requirement k8s/mover/requirements.txt --requirement test/requirements.txt
+	@touch $@

@@ -1,0 +1,22 @@
+#!/bin/sh
+':' //; exec "$(dirname "$(readlink -f "$0")")/run" "$0" "$@"
+// Binds the claim on the model share to its volume.
+// Example: scripts/fix-pvc.mts --namespace dynamo-workload
+import { main } from './lib/main.mts'
+import { storage } from './lib/stages.mts'
+
+await main(
+  {
+    name: 'fix-pvc',
+    purpose:
+      'brings the claim on the model share to Bound on its PersistentVolume. A Released volume is freed when the claim that it names is ours; nothing else is ever changed.',
+    options: ['pv', 'pvc', 'context', 'namespace', 'timeout'],
+    startsJobs: false,
+    examples: [
+      'make fix-pvc',
+      'scripts/fix-pvc.mts --context do-nyc2-gtc-demo --namespace dynamo-workload',
+      'scripts/fix-pvc.mts --pv model-nfs-pv-2 --pvc model-nfs-pvc-2',
+    ],
+  },
+  storage,
+)

@@ -1,0 +1,145 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { isTrue } from './diagnosis.mts'
+import { Failure } from './failure.mts'
+import { type Kubectl, KubectlError } from './kubectl.mts'
+import { annotation, type ConfigMapManifest, hashOf, type JobManifest, settingsOf } from './manifest.mts'
+import type { Job, Metadata } from './objects.mts'
+import { Pace, timeoutFailure } from './pace.mts'
+import type { Session } from './session.mts'
+
+const LOOK_MS = 200
+
+/** A Job to follow, and whether it was there before us. */
+export interface Started {
+  job: Metadata
+  joined: boolean
+}
+
+/** What to do about the Job that stands under the wanted one's name. */
+export type Decision =
+  | { action: 'create' }
+  | { action: 'wait-until-gone' }
+  | { action: 'replace'; reason: string }
+  | { action: 'join' }
+  | { action: 'refuse'; fact: string; next: string }
+
+/** Pure: a running Job's work is never thrown away unasked, and a Job of another model is never taken for ours. */
+export function decide(found: Job | undefined, wanted: JobManifest, restart: boolean): Decision {
+  if (!found) return { action: 'create' }
+  if (found.metadata.deletionTimestamp) return { action: 'wait-until-gone' }
+  const { name } = found.metadata
+  const model = found.metadata.annotations?.[annotation.model]
+  const ours = model === wanted.metadata.annotations[annotation.model]
+  if (isFinished(found)) {
+    const whose = ours ? 'the finished Job' : `the finished Job of ${model ?? 'an unnamed model'}`
+    return { action: 'replace', reason: `${whose} ${name} makes room` }
+  }
+  if (!ours)
+    return {
+      action: 'refuse',
+      fact: `Job ${name} is running for ${model ? `another model, ${model}` : 'a model that it does not name'}: the names of both shorten to the same`,
+      next: 'wait until it is done, then run the same command again',
+    }
+  if (restart) return { action: 'replace', reason: `the running Job ${name} is stopped (--restart)` }
+  const running = settingsOf(found.spec)
+  const asked = settingsOf(wanted.spec)
+  if (hashOf(running) === hashOf(asked)) return { action: 'join' }
+  return {
+    action: 'refuse',
+    fact: `Job ${name} is running with other settings: ${differences(running, asked)}`,
+    next: 'wait for it, or replace it with --restart',
+  }
+}
+
+/** `REVISION is v1 there, main here`: what two sets of settings disagree in. */
+export function differences(there: Record<string, string>, here: Record<string, string>): string {
+  const names = [...new Set([...Object.keys(there), ...Object.keys(here)])].sort()
+  const shown = (value: string | undefined) => (value === undefined ? 'not set' : value === '' ? 'empty' : value)
+  return names
+    .filter((name) => there[name] !== here[name])
+    .map((name) => `${name} is ${shown(there[name])} there, ${shown(here[name])} here`)
+    .join('; ')
+}
+
+export function isFinished(job: Job): boolean {
+  return (
+    isTrue(job.status.conditions, 'Complete') !== undefined || isTrue(job.status.conditions, 'Failed') !== undefined
+  )
+}
+
+/** Starts the Job, or joins the one that runs already with the same settings. A finished one is deleted first. */
+export async function startJob(
+  session: Session,
+  title: string,
+  wanted: JobManifest,
+  mover: ConfigMapManifest,
+): Promise<Started> {
+  const { cluster, settings, story, signal } = session
+  const { name } = wanted.metadata
+  const pace = new Pace(settings.timeout, signal, story)
+  let created = false
+  // Only the first look may stop a running Job: one that appears later is somebody else's start in the same moment.
+  let restart = settings.restart
+  for (;;) {
+    const found = await cluster.find<Job>('job', name)
+    const decision = decide(found, wanted, restart)
+    switch (decision.action) {
+      case 'refuse':
+        throw new Failure(decision.fact, decision.next)
+      case 'join':
+        if (found) return { job: found.metadata, joined: !created }
+        break
+      case 'create':
+        await provide(cluster, mover)
+        created = await apply(cluster, wanted)
+        break
+      case 'replace':
+        restart = false
+        // Done before we looked again: a Job that takes less time than a look. It is the result that we wait for.
+        if (found && created) return { job: found.metadata, joined: false }
+        if (found && (await cluster.deleteJob(found.metadata, 'Foreground'))) story.begun(title, decision.reason)
+        break
+      case 'wait-until-gone':
+        if (pace.over) throw stuck(cluster, name)
+        await pace.wait()
+    }
+  }
+}
+
+/** Deletes the Job and waits, for some seconds, until its pods are gone too. */
+export async function removeJob(cluster: Kubectl, job: Metadata, seconds: number): Promise<void> {
+  if (!(await cluster.deleteJob(job, 'Foreground'))) return
+  const deadline = Date.now() + seconds * 1000
+  while (Date.now() < deadline && (await cluster.find<Job>('job', job.name))?.metadata.uid === job.uid)
+    await sleep(LOOK_MS)
+}
+
+/** The ConfigMap is immutable and named by its content: the one that is there is the right one. */
+async function provide(cluster: Kubectl, mover: ConfigMapManifest): Promise<void> {
+  const { name } = mover.metadata
+  if (await cluster.find('configmap', name)) return
+  try {
+    await cluster.create(mover)
+  } catch (error) {
+    if (!(error instanceof KubectlError && error.reason === 'exists')) throw error
+  }
+}
+
+/** False when somebody else has created it in the meantime; the next look tells whether it suits us. */
+async function apply(cluster: Kubectl, wanted: JobManifest): Promise<boolean> {
+  try {
+    return (await cluster.apply(wanted)) === 'created'
+  } catch (error) {
+    // A Job's template cannot be changed: the other one has other settings, or another version of the mover.
+    if (error instanceof KubectlError && ['exists', 'conflict', 'invalid'].includes(error.reason))
+      if (await cluster.find('job', wanted.metadata.name)) return false
+    throw error
+  }
+}
+
+function stuck(cluster: Kubectl, name: string): Failure {
+  return timeoutFailure(
+    `Job ${name} is still being deleted: one of its pods does not end`,
+    `look at it with ${cluster.command('get', 'pods', '-o', 'wide', `--selector=batch.kubernetes.io/job-name=${name}`)}`,
+  )
+}

@@ -1,0 +1,217 @@
+import { quote } from 'zx'
+import { type ChildResult, runChild } from './child.mts'
+import { Failure } from './failure.mts'
+import type { Event, Metadata } from './objects.mts'
+
+export type KubectlReason =
+  | 'unreachable'
+  | 'no-context'
+  | 'forbidden'
+  | 'not-found'
+  | 'conflict'
+  | 'exists'
+  | 'invalid'
+  | 'other'
+
+/** A kubectl that failed, with the reason that the server or kubectl gave. */
+export class KubectlError extends Failure {
+  readonly reason: KubectlReason
+
+  constructor(reason: KubectlReason, fact: string, next: string) {
+    super(fact, next)
+    this.reason = reason
+  }
+}
+
+export interface Patch {
+  op: 'test' | 'remove' | 'replace' | 'add'
+  path: string
+  value?: unknown
+}
+
+interface Item {
+  metadata: Metadata
+}
+
+/** kubectl waits for ever on a server that accepts and says nothing. */
+const REQUEST_TIMEOUT = '--request-timeout=20s'
+
+/** The one door to kubectl: every call names the context and the namespace, asks for JSON, and ends when we are interrupted. */
+export class Kubectl {
+  readonly context: string
+  readonly namespace: string
+  readonly #signal: AbortSignal | undefined
+
+  constructor(context: string, namespace: string, signal?: AbortSignal) {
+    this.context = context
+    this.namespace = namespace
+    this.#signal = signal
+  }
+
+  /** A door for tidying up, which an interruption does not close. */
+  afterInterruption(): Kubectl {
+    return new Kubectl(this.context, this.namespace)
+  }
+
+  /** A command for the user to paste. */
+  command(...args: string[]): string {
+    return ['kubectl', '--context', this.context, '-n', this.namespace, ...args].map((arg) => quote(arg)).join(' ')
+  }
+
+  /** The object, or undefined when the server says that there is none; every other failure is one. */
+  async find<T extends Item>(kind: string, name: string): Promise<T | undefined> {
+    const text = await this.#ask(['get', kind, name, '--ignore-not-found', '--output=json'])
+    return text.trim() === '' ? undefined : (JSON.parse(text) as T)
+  }
+
+  /** All objects of the kinds (`jobs,pods`) that a label selector picks. */
+  async list<T extends Item>(kinds: string, selector: string): Promise<T[]> {
+    return (JSON.parse(await this.#ask(['get', kinds, `--selector=${selector}`, '--output=json'])) as { items: T[] })
+      .items
+  }
+
+  /** What happened to one object, oldest first. */
+  async events(uid: string): Promise<Event[]> {
+    const fields = `--field-selector=involvedObject.uid=${uid}`
+    const { items } = JSON.parse(await this.#ask(['get', 'events', fields, '--output=json'])) as { items: Event[] }
+    const at = (event: Event) => Date.parse(event.lastTimestamp ?? event.eventTime ?? event.metadata.creationTimestamp)
+    return items.sort((a, b) => at(a) - at(b))
+  }
+
+  /** kubectl's own word for what happened: created, configured or unchanged. */
+  async apply(manifest: object): Promise<string> {
+    const said = await this.#ask(['apply', '--filename=-'], JSON.stringify(manifest))
+    return said.trim().split(' ').at(-1) ?? ''
+  }
+
+  async create(manifest: object): Promise<void> {
+    await this.#ask(['create', '--filename=-'], JSON.stringify(manifest))
+  }
+
+  async patch(kind: string, name: string, operations: readonly Patch[]): Promise<void> {
+    await this.#ask(['patch', kind, name, '--type=json', `--patch=${JSON.stringify(operations)}`])
+  }
+
+  /**
+   * Asks for the deletion of the Job that was looked at, and of no other that has got its name since.
+   *
+   * Foreground: the Job stays until its pods are gone, so that no old pod moves bytes beside a new one's. False when it was gone already.
+   */
+  async deleteJob(job: Metadata, propagationPolicy: 'Foreground' | 'Background'): Promise<boolean> {
+    const options = {
+      kind: 'DeleteOptions',
+      apiVersion: 'v1',
+      propagationPolicy,
+      preconditions: { uid: job.uid },
+    }
+    const path = `/apis/batch/v1/namespaces/${this.namespace}/jobs/${job.name}`
+    try {
+      await this.#ask(['delete', `--raw=${path}`, '--filename=-'], JSON.stringify(options))
+      return true
+    } catch (error) {
+      if (error instanceof KubectlError && (error.reason === 'not-found' || error.reason === 'conflict')) return false
+      throw error
+    }
+  }
+
+  /** Follows a container's log with time stamps until kubectl ends, for whatever reason; the end says nothing about the pod. */
+  async followLog(
+    pod: string,
+    container: string,
+    since: string | undefined,
+    onChunk: (chunk: Buffer) => void,
+    signal: AbortSignal,
+  ) {
+    const args = [
+      'logs',
+      pod,
+      `--container=${container}`,
+      '--follow',
+      '--timestamps',
+      ...(since ? [`--since-time=${since}`] : []),
+    ]
+    await runChild(this.#argv(args), { signal, onStdout: onChunk })
+  }
+
+  /** The last lines of a container's log; empty where there is none to be had. */
+  async lastLines(pod: string, container: string, count: number): Promise<string[]> {
+    const args = ['logs', pod, `--container=${container}`, `--tail=${count}`, REQUEST_TIMEOUT]
+    const { stdout } = await runChild(this.#argv(args), { signal: this.#signal })
+    return stdout.split('\n').filter((line) => line !== '')
+  }
+
+  #argv(args: readonly string[]): string[] {
+    return ['kubectl', `--context=${this.context}`, `--namespace=${this.namespace}`, ...args]
+  }
+
+  async #ask(args: readonly string[], input?: string): Promise<string> {
+    const argv = this.#argv([...args, REQUEST_TIMEOUT])
+    const result = await runChild(argv, { signal: this.#signal, ...(input ? { input } : {}) })
+    if (result.code === 0) return result.stdout
+    throw explain(this, args, result)
+  }
+}
+
+const SERVER_REASONS: Record<string, KubectlReason> = {
+  Forbidden: 'forbidden',
+  NotFound: 'not-found',
+  Conflict: 'conflict',
+  AlreadyExists: 'exists',
+  Invalid: 'invalid',
+  BadRequest: 'invalid',
+  ServiceUnavailable: 'unreachable',
+  Timeout: 'unreachable',
+  ServerTimeout: 'unreachable',
+  TooManyRequests: 'unreachable',
+}
+
+const UNREACHABLE =
+  /Unable to connect to the server|was refused|connection re(fused|set)|no route to host|network is unreachable|no such host|i\/o timeout|TLS handshake timeout|Client\.Timeout|deadline exceeded|unexpected EOF|EOF$|http2: |server is currently unable|apiserver not ready|etcdserver/m
+
+/** Puts kubectl's words into the reason, the object and the next step. */
+export function explain(cluster: Kubectl, args: readonly string[], result: ChildResult): KubectlError {
+  // klog lines (E1123 20:09:37 …) repeat what the last line says.
+  const words = result.stderr.split('\n').filter((line) => line.trim() !== '' && !/^[EWI]\d{4} /.test(line))
+  const said = words
+    .join(' ')
+    .replace(/^(error|Error): ?/, '')
+    .trim()
+  const what = `kubectl ${args.filter((arg) => !arg.startsWith('-')).join(' ')}`
+  const reason = reasonOf(result.stderr)
+  const { context, namespace } = cluster
+  if (reason === 'no-context')
+    return new KubectlError(
+      reason,
+      `the kubeconfig has no context ${context}`,
+      'kubectl config get-contexts lists them; name one with --context',
+    )
+  if (reason === 'unreachable')
+    return new KubectlError(
+      reason,
+      `the cluster of context ${context} does not answer: ${said}`,
+      `check the connection with ${cluster.command('version')}`,
+    )
+  if (reason === 'forbidden')
+    return new KubectlError(
+      reason,
+      said,
+      `ask for this right in namespace ${namespace} of ${context}, or use another --context or --namespace`,
+    )
+  const ended = result.code === null ? 'was killed' : `ended with exit code ${result.code}`
+  return new KubectlError(
+    reason,
+    `${what} ${ended}: ${said || 'it said nothing'}`,
+    'correct what it names and run the same command again',
+  )
+}
+
+function reasonOf(stderr: string): KubectlReason {
+  const named =
+    /(?:Error from server|error when \w+ing [^:]*: [^:]*?) ?\((\w+)\)/.exec(stderr)?.[1] ??
+    /\((\w+)\):/.exec(stderr)?.[1]
+  const reason = named ? SERVER_REASONS[named] : undefined
+  if (reason) return reason
+  if (/context was not found|context "[^"]*" does not exist/.test(stderr)) return 'no-context'
+  if (/^The \w+ "[^"]*" is invalid/m.test(stderr)) return 'invalid'
+  return UNREACHABLE.test(stderr) ? 'unreachable' : 'other'
+}

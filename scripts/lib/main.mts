@@ -1,0 +1,69 @@
+import { checkTools } from './checks.mts'
+import { exitCodes, Failure, Interrupted } from './failure.mts'
+import { helpText, type Script } from './help.mts'
+import { Kubectl } from './kubectl.mts'
+import type { Result, Session } from './session.mts'
+import { readSettings, type Settings, wantsHelp } from './settings.mts'
+import { Story } from './story.mts'
+
+const story = new Story((text) => process.stderr.write(text))
+
+/** The frame of every entry script: help, settings, tools, signals, one catch, exit code. */
+export async function main(script: Script, run: (session: Session) => Promise<Result>): Promise<void> {
+  await withSettings(script, async (settings) => {
+    const signal = interruption()
+    await checkTools()
+    const cluster = new Kubectl(settings.context, settings.namespace, signal)
+    return run({ settings, cluster, story, signal })
+  })
+}
+
+/** The same for a script that calls nothing. */
+export async function withSettings(
+  script: Script,
+  run: (settings: Settings) => Promise<Result> | Result,
+): Promise<void> {
+  const args = process.argv.slice(2)
+  try {
+    if (wantsHelp(args)) {
+      process.stdout.write(helpText(script))
+      return
+    }
+    const { text, good } = await run(readSettings(script.name, script.options, args, process.env))
+    process.stdout.write(`${text}\n`)
+    process.exitCode = good ? exitCodes.done : exitCodes.failed
+  } catch (error) {
+    process.exitCode = tell(error)
+  }
+}
+
+/** Aborted by the first signal of an end or by a closed pipe; the second one ends the process as it stands. */
+function interruption(): AbortSignal {
+  const controller = new AbortController()
+  const interrupt = (by: string) => {
+    if (controller.signal.aborted) process.exit(exitCodes.interrupted)
+    controller.abort(new Interrupted(by))
+  }
+  for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(name, () => interrupt(name))
+  for (const stream of [process.stdout, process.stderr])
+    stream.on('error', () => {
+      // Each write to a closed pipe errs again.
+      if (!controller.signal.aborted) interrupt('a closed pipe')
+    })
+  return controller.signal
+}
+
+/** Says what went wrong; gives the exit code. */
+function tell(error: unknown): number {
+  if (error instanceof Interrupted) {
+    story.failed('interrupted', `by ${error.by}`)
+    return exitCodes.interrupted
+  }
+  if (error instanceof Failure) {
+    story.failed(error.stage ?? '', error.message)
+    story.detail(error.next)
+    return error.exitCode
+  }
+  story.failed('', `this is a defect, please report it: ${error instanceof Error ? error.stack : String(error)}`)
+  return exitCodes.failed
+}

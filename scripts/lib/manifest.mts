@@ -1,0 +1,180 @@
+import { createHash } from 'node:crypto'
+import { readdir, readFile } from 'node:fs/promises'
+import path from 'node:path'
+import { parse } from 'yaml'
+import { runChild } from './child.mts'
+import { Failure } from './failure.mts'
+import { slugOf } from './model.mts'
+import type { Container, EnvVar, JobSpec, PersistentVolumeClaim } from './objects.mts'
+import { parseQuantity } from './quantity.mts'
+import type { Settings } from './settings.mts'
+
+export const annotation = {
+  model: 'model-storage-pipeline/model',
+  settings: 'model-storage-pipeline/settings',
+  settingsHash: 'model-storage-pipeline/settings-hash',
+} as const
+
+export interface JobManifest {
+  apiVersion: string
+  kind: 'Job'
+  metadata: { name: string; namespace: string; labels: Record<string, string>; annotations: Record<string, string> }
+  spec: JobSpec
+}
+
+export interface ClaimManifest {
+  apiVersion: string
+  kind: 'PersistentVolumeClaim'
+  metadata: { name: string; namespace: string }
+  spec: PersistentVolumeClaim['spec'] & { resources: { requests: { storage: string } } }
+}
+
+export interface ConfigMapManifest {
+  apiVersion: 'v1'
+  kind: 'ConfigMap'
+  metadata: { name: string; namespace: string; labels: Record<string, string> }
+  immutable: true
+  data: Record<string, string>
+}
+
+/** The Jobs of the suite: what the manifest's file is called, and so the Job, less the slug. */
+export type JobKind = 'model-upload-spaces' | 'model-download-nfs' | 'model-verify-nfs'
+
+export function jobName(kind: JobKind, model: string): string {
+  return `${kind}-${slugOf(model)}`
+}
+
+/** The one container of our Jobs. */
+export const CONTAINER = 'mover'
+
+const k8s = path.resolve(import.meta.dirname, '../../k8s')
+
+/** The manifest as the by-hand flow renders it, then the settings as edits of the parsed document. */
+export async function renderJob(kind: JobKind, settings: Settings, mover: string): Promise<JobManifest> {
+  const text = await substitute(await readFile(path.join(k8s, 'jobs', `${kind}.yaml`), 'utf8'), settings.model)
+  const job = parseManifest(text) as JobManifest
+  editJob(job, kind, settings, mover)
+  return job
+}
+
+/** The claim, its request cut to the volume's capacity where that is known: a larger one would never bind. */
+export async function renderClaim(settings: Settings, capacity: string | undefined): Promise<ClaimManifest> {
+  const claim = parseManifest(await readFile(path.join(k8s, 'storage/model-nfs-pvc.yaml'), 'utf8')) as ClaimManifest
+  claim.metadata.name = settings.pvc
+  claim.metadata.namespace = settings.namespace
+  claim.spec.volumeName = settings.pv
+  const { requests } = claim.spec.resources
+  if (capacity !== undefined && (parseQuantity(capacity) ?? 0) < (parseQuantity(requests.storage) ?? 0))
+    requests.storage = capacity
+  return claim
+}
+
+/** The mover's real files under a name made from their content, so that a new checkout never changes a running Job's retries. */
+export async function renderMover(namespace: string): Promise<ConfigMapManifest> {
+  const folder = path.join(k8s, 'mover')
+  const names = (await readdir(folder)).filter((name) => name.endsWith('.py') || name === 'requirements.txt').sort()
+  const data: Record<string, string> = {}
+  for (const name of names) data[name] = await readFile(path.join(folder, name), 'utf8')
+  return {
+    apiVersion: 'v1',
+    kind: 'ConfigMap',
+    metadata: {
+      name: `model-mover-${hashOf(data)}`,
+      namespace,
+      labels: { 'app.kubernetes.io/name': 'model-mover', 'app.kubernetes.io/part-of': 'model-storage-pipeline' },
+    },
+    immutable: true,
+    data,
+  }
+}
+
+/**
+ * What decides the outcome of a Job, read off its pod template: image, limits, claim and environment.
+ *
+ * Read off and not noted down, so that a Job started by hand can be compared as well. The mover's version is no
+ * part of it: a running Job is joined from a newer checkout too.
+ */
+export function settingsOf(spec: JobSpec): Record<string, string> {
+  const { containers, volumes = [] } = spec.template.spec
+  const mover = containers.find((container) => container.name === CONTAINER)
+  const found: Record<string, string> = {}
+  for (const { name, value, valueFrom } of mover?.env ?? []) if (!valueFrom) found[name] = value ?? ''
+  if (mover) found.image = mover.image
+  if (mover?.resources.limits?.memory) found.memory = mover.resources.limits.memory
+  for (const { persistentVolumeClaim: claim } of volumes) if (claim) found.claim = claim.claimName
+  return Object.fromEntries(Object.entries(found).sort(([a], [b]) => (a < b ? -1 : 1)))
+}
+
+/** Ten hex digits of the SHA-256 of some texts by name. */
+export function hashOf(texts: Record<string, string>): string {
+  const sorted = Object.entries(texts).sort(([a], [b]) => (a < b ? -1 : 1))
+  return createHash('sha256').update(JSON.stringify(sorted)).digest('hex').slice(0, 10)
+}
+
+/** envsubst with the spec's explicit list; it would make an empty string of a variable that is not there. */
+async function substitute(text: string, model: string): Promise<string> {
+  const values = { MODEL: model, MODEL_SLUG: slugOf(model) }
+  for (const [name, value] of Object.entries(values)) if (value === '') throw new Error(`${name} is empty`)
+  const assignments = Object.entries(values).map(([name, value]) => `${name}=${value}`)
+  const names = Object.keys(values).map((name) => `\${${name}}`)
+  const argv = ['env', ...assignments, 'envsubst', names.join(' ')]
+  const { code, stdout, stderr } = await runChild(argv, { input: text })
+  if (code !== 0) throw new Failure(`envsubst failed: ${stderr.trim()}`, 'check that gettext is installed whole')
+  return stdout
+}
+
+/** Without the sharing that YAML's aliases leave behind: an edit of one place must not show in another. */
+function parseManifest(text: string): unknown {
+  return JSON.parse(JSON.stringify(parse(text)))
+}
+
+function editJob(job: JobManifest, kind: JobKind, settings: Settings, mover: string): void {
+  const pod = job.spec.template.spec
+  const [container] = pod.containers
+  if (!container) throw new Error(`${kind}.yaml has no container`)
+  job.metadata.namespace = settings.namespace
+  container.image = settings.image
+  if (settings.memory) limitMemory(container, settings.memory)
+  for (const [name, value] of Object.entries(variablesOf(kind, settings))) setVariable(container, name, value)
+  for (const volume of pod.volumes ?? []) {
+    if (volume.configMap) volume.configMap.name = mover
+    if (volume.persistentVolumeClaim) volume.persistentVolumeClaim.claimName = settings.pvc
+  }
+  const wanted = settingsOf(job.spec)
+  job.metadata.annotations[annotation.settings] = JSON.stringify(wanted)
+  job.metadata.annotations[annotation.settingsHash] = hashOf(wanted)
+}
+
+/** What a Job of this kind reads beside the model; a variable that is not named keeps the manifest's or the mover's default. */
+function variablesOf(kind: JobKind, settings: Settings): Record<string, string> {
+  if (kind === 'model-verify-nfs') return { LEVEL: settings.level }
+  const both = {
+    BUCKET: settings.bucket,
+    ENDPOINT: settings.endpoint,
+    AWS_DEFAULT_REGION: settings.region,
+    BUFFER: settings.buffer,
+    REVISION: settings.revision,
+    ...(settings.include.length > 0 ? { INCLUDE: settings.include.join(' ') } : {}),
+    ...(settings.exclude ? { EXCLUDE: settings.exclude.join(' ') } : {}),
+    ...(settings.pipIndexUrl ? { PIP_INDEX_URL: settings.pipIndexUrl } : {}),
+  }
+  return kind === 'model-download-nfs' ? both : { ...both, HF_ENDPOINT: settings.hfEndpoint }
+}
+
+/** Kubernetes replaces `$(NAME)` in a value, by a Secret's content too; `$$` is its way to write a `$`. */
+function setVariable(container: Container, name: string, value: string): void {
+  const variable: EnvVar = { name, value: value.replaceAll('$', '$$$$') }
+  const env = container.env ?? []
+  const at = env.findIndex((entry) => entry.name === name)
+  if (at >= 0) env[at] = variable
+  else env.push(variable)
+  container.env = env
+}
+
+/** A request above its limit is refused by the server. */
+function limitMemory({ resources }: Container, limit: string): void {
+  resources.limits = { ...resources.limits, memory: limit }
+  const requested = resources.requests?.memory
+  if (requested && (parseQuantity(requested) ?? 0) > (parseQuantity(limit) ?? 0))
+    resources.requests = { ...resources.requests, memory: limit }
+}

@@ -1,0 +1,36 @@
+import { createHash } from 'node:crypto'
+
+/** A Job's name is a pod's label, so at most 63 characters; less `model-upload-spaces-` and `-999` of an index. */
+const LONGEST_SLUG = 39
+const CUT = 32
+
+const SEGMENT = /^(?![-.])[A-Za-z0-9._-]{1,96}(?<![-.])$/
+
+/** Why this is no model id of the Hub, or undefined when it is one. */
+export function modelProblem(id: string): string | undefined {
+  if (id === '') return 'it is empty'
+  const segments = id.split('/')
+  if (segments.length > 2) return 'it has more than two segments (organisation/name)'
+  if (!segments.every((segment) => SEGMENT.test(segment)))
+    return 'a segment has 1 to 96 of A-Z a-z 0-9 . _ - and neither begins nor ends with . or -'
+  if (/--|\.\./.test(id)) return 'the Hub allows neither -- nor ..'
+  if (id.endsWith('.git')) return 'the Hub allows no name that ends in .git'
+  return undefined
+}
+
+/**
+ * The model's part of Job names and of label values: at most 39 characters of [a-z0-9-].
+ *
+ * It is not unique (`Org/M.1` and `org/m-1` share one), so Jobs carry the exact id in an annotation.
+ */
+export function slugOf(id: string): string {
+  const readable = id
+    .toLowerCase()
+    .replaceAll('/', '--')
+    .replaceAll(/[^a-z0-9-]/g, '-')
+    .replaceAll(/^-+|-+$/g, '')
+  const hash = createHash('sha256').update(id).digest('hex').slice(0, 6)
+  // `_` is a legal id of which nothing readable is left.
+  if (readable === '') return hash
+  return readable.length > LONGEST_SLUG ? `${readable.slice(0, CUT)}-${hash}` : readable
+}

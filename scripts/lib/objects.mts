@@ -1,0 +1,120 @@
+/** As much of the Kubernetes API's objects as the scripts look at. */
+
+export interface Metadata {
+  name: string
+  namespace?: string
+  uid: string
+  resourceVersion: string
+  creationTimestamp: string
+  deletionTimestamp?: string
+  labels?: Record<string, string>
+  annotations?: Record<string, string>
+  ownerReferences?: { uid: string }[]
+}
+
+export interface Condition {
+  type: string
+  status: string
+  reason?: string
+  message?: string
+  lastTransitionTime?: string
+}
+
+export interface EnvVar {
+  name: string
+  value?: string
+  valueFrom?: unknown
+}
+
+export interface Container {
+  name: string
+  image: string
+  command?: string[]
+  env?: EnvVar[]
+  resources: { requests?: Record<string, string>; limits?: Record<string, string> }
+}
+
+export interface Volume {
+  name: string
+  configMap?: { name: string }
+  persistentVolumeClaim?: { claimName: string; readOnly?: boolean }
+}
+
+export interface JobSpec {
+  ttlSecondsAfterFinished?: number
+  activeDeadlineSeconds?: number
+  backoffLimit?: number
+  template: {
+    metadata: { labels?: Record<string, string>; annotations?: Record<string, string> }
+    spec: { containers: Container[]; volumes?: Volume[] }
+  }
+}
+
+export interface Job {
+  kind: 'Job'
+  metadata: Metadata
+  spec: JobSpec
+  status: { conditions?: Condition[]; active?: number; failed?: number; succeeded?: number; completionTime?: string }
+}
+
+export interface TerminatedState {
+  exitCode: number
+  reason?: string
+  message?: string
+  finishedAt?: string
+}
+
+export interface ContainerStatus {
+  name: string
+  state?: {
+    waiting?: { reason?: string; message?: string }
+    running?: { startedAt: string }
+    terminated?: TerminatedState
+  }
+}
+
+export interface Pod {
+  kind: 'Pod'
+  metadata: Metadata
+  spec: { nodeName?: string; containers: Container[] }
+  status: {
+    phase?: string
+    reason?: string
+    message?: string
+    conditions?: Condition[]
+    containerStatuses?: ContainerStatus[]
+  }
+}
+
+export interface Event {
+  type?: string
+  reason?: string
+  message?: string
+  count?: number
+  lastTimestamp?: string | null
+  eventTime?: string | null
+  metadata: Metadata
+  involvedObject: { kind?: string; name?: string; uid?: string }
+}
+
+export interface PersistentVolume {
+  metadata: Metadata
+  spec: {
+    capacity?: { storage?: string }
+    accessModes?: string[]
+    storageClassName?: string
+    claimRef?: { namespace?: string; name?: string; uid?: string }
+  }
+  status?: { phase?: string; reason?: string; message?: string }
+}
+
+export interface PersistentVolumeClaim {
+  metadata: Metadata
+  spec: {
+    accessModes?: string[]
+    storageClassName?: string
+    volumeName?: string
+    resources?: { requests?: { storage?: string } }
+  }
+  status?: { phase?: string }
+}

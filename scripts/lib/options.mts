@@ -1,0 +1,217 @@
+import { modelProblem } from './model.mts'
+import { parseQuantity } from './quantity.mts'
+
+/** One setting: the same name as flag, in the environment and in the help. */
+export interface Option {
+  flag: string
+  environment?: string
+  /** What stands for the value in the help; none for a switch. */
+  value?: string
+  /** As the help shows it; undefined where there is no value by default. */
+  default?: string
+  help: string
+  repeatable?: boolean
+  /** An environment variable that is there and empty counts, instead of standing for the default. */
+  emptyCounts?: boolean
+  /** Why a value cannot be used; undefined when it can. */
+  problem?: (value: string) => string | undefined
+}
+
+const dnsLabel = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/
+const dnsSubdomain = /^(?=.{1,253}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$/
+
+const matches = (pattern: RegExp, what: string) => (value: string) => (pattern.test(value) ? undefined : what)
+const objectName = matches(dnsSubdomain, 'an object name has lower-case letters, digits, - and . only')
+
+function urlProblem(value: string): string | undefined {
+  if (!URL.canParse(value)) return 'it is no URL'
+  const url = new URL(value)
+  if (url.protocol !== 'http:' && url.protocol !== 'https:') return 'it is neither http:// nor https://'
+  if (url.username || url.password) return 'it holds credentials, which everyone who may read Jobs would see'
+  return undefined
+}
+
+function globProblem(value: string): string | undefined {
+  if (/\s/.test(value)) return 'globs are separated by spaces: write ? for a space in a name'
+  return undefined
+}
+
+function quantityProblem(value: string): string | undefined {
+  const bytes = parseQuantity(value)
+  return bytes === undefined || bytes < 1 ? 'a size is written like 256Mi or 3Gi' : undefined
+}
+
+/** Every setting of the suite; each script takes the ones it has a use for. */
+export const options = {
+  model: {
+    flag: 'model',
+    environment: 'MODEL',
+    value: 'ID',
+    default: 'meta-llama/Llama-3.1-8B-Instruct',
+    help: 'the model, as the Hub names it',
+    emptyCounts: true,
+    problem: modelProblem,
+  },
+  revision: {
+    flag: 'revision',
+    environment: 'MODEL_REVISION',
+    value: 'NAME',
+    default: 'main',
+    help: 'branch, tag or commit of the model',
+    problem: matches(/^(?![-/])[^\s~^:?*[\\\p{Cc}]{1,255}$/u, 'it is no name of a branch, tag or commit'),
+  },
+  include: {
+    flag: 'include',
+    environment: 'MODEL_INCLUDE',
+    value: 'GLOB',
+    default: 'all files',
+    help: 'files to stage; * crosses /',
+    repeatable: true,
+    problem: globProblem,
+  },
+  exclude: {
+    flag: 'exclude',
+    environment: 'MODEL_EXCLUDE',
+    value: 'GLOB',
+    default: 'original/*',
+    help: 'files to leave out, even included ones; empty: none; the default holds where there are weights outside it',
+    repeatable: true,
+    emptyCounts: true,
+    problem: globProblem,
+  },
+  context: {
+    flag: 'context',
+    environment: 'KUBE_CONTEXT',
+    value: 'NAME',
+    default: 'do-nyc2-gtc-demo',
+    help: 'the cluster: a context of the kubeconfig',
+    problem: matches(/^(?!-)\P{Cc}+$/u, 'it is no name of a context'),
+  },
+  namespace: {
+    flag: 'namespace',
+    environment: 'NAMESPACE',
+    value: 'NAME',
+    default: 'dynamo-workload',
+    help: 'where the Jobs, the Secrets and the claim are',
+    problem: matches(dnsLabel, 'a namespace has at most 63 lower-case letters, digits and -'),
+  },
+  timeout: {
+    flag: 'timeout',
+    environment: 'MODEL_TIMEOUT',
+    value: 'SECONDS',
+    default: '1800',
+    help: 'how long to wait for each Job; it goes on without us',
+    problem: matches(/^[1-9][0-9]{0,6}$/, 'it is a whole number of seconds, 1 to 9999999'),
+  },
+  bucket: {
+    flag: 'bucket',
+    environment: 'SPACES_BUCKET',
+    value: 'NAME',
+    default: 'do-gtc2026-doks-demo',
+    help: 'the Spaces bucket; the model goes under models/<ID>/',
+    problem: matches(/^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/, 'a bucket has 3 to 63 lower-case letters, digits, - and .'),
+  },
+  endpoint: {
+    flag: 'endpoint',
+    environment: 'SPACES_ENDPOINT',
+    value: 'URL',
+    default: 'https://atl1.digitaloceanspaces.com',
+    help: "the bucket's S3 endpoint",
+    problem: urlProblem,
+  },
+  region: {
+    flag: 'region',
+    environment: 'SPACES_REGION',
+    value: 'NAME',
+    default: 'atl1',
+    help: "the bucket's region",
+    problem: matches(/^[A-Za-z0-9-]{1,63}$/, 'a region has letters, digits and - only'),
+  },
+  hfEndpoint: {
+    flag: 'hf-endpoint',
+    environment: 'HF_ENDPOINT',
+    value: 'URL',
+    default: 'https://huggingface.co',
+    help: 'the Hub, or a mirror of it',
+    problem: urlProblem,
+  },
+  pv: {
+    flag: 'pv',
+    environment: 'MODEL_PV',
+    value: 'NAME',
+    default: 'model-nfs-pv',
+    help: 'the PersistentVolume of the NFS share',
+    problem: objectName,
+  },
+  pvc: {
+    flag: 'pvc',
+    environment: 'MODEL_PVC',
+    value: 'NAME',
+    default: 'model-nfs-pvc',
+    help: 'the claim on it, which the Jobs mount',
+    problem: objectName,
+  },
+  image: {
+    flag: 'image',
+    environment: 'MOVER_IMAGE',
+    value: 'IMAGE',
+    default: 'python:3.11-slim',
+    help: 'the image of the Jobs, with Python 3.11',
+    problem: matches(/^[A-Za-z0-9][A-Za-z0-9._:/@-]*$/, 'it is no image reference'),
+  },
+  memory: {
+    flag: 'memory',
+    environment: 'MOVER_MEMORY',
+    value: 'SIZE',
+    help: 'memory limit of the pods',
+    problem: quantityProblem,
+  },
+  buffer: {
+    flag: 'buffer',
+    environment: 'MOVER_BUFFER',
+    value: 'SIZE',
+    default: '256Mi',
+    help: 'how many bytes the mover keeps in memory',
+    problem: matches(/^\d+(Ki|Mi|Gi|k|M|G)?$/, 'a buffer is written like 256Mi'),
+  },
+  pipIndexUrl: {
+    flag: 'pip-index-url',
+    environment: 'MOVER_PIP_INDEX_URL',
+    value: 'URL',
+    help: 'package index for the pods, without credentials',
+    problem: urlProblem,
+  },
+  level: {
+    flag: 'level',
+    environment: 'VERIFY_LEVEL',
+    value: 'LEVEL',
+    default: 'sizes',
+    help: 'what is held against the evidence: names, sizes or hashes',
+    problem: matches(/^(names|sizes|hashes)$/, 'it is names, sizes or hashes'),
+  },
+  restart: {
+    flag: 'restart',
+    help: 'replace a running Job of this model instead of joining it',
+  },
+} as const satisfies Record<string, Option>
+
+export type OptionName = keyof typeof options
+
+/** What both hops take. */
+export const transferOptions = [
+  'model',
+  'revision',
+  'include',
+  'exclude',
+  'context',
+  'namespace',
+  'timeout',
+  'bucket',
+  'endpoint',
+  'region',
+  'image',
+  'memory',
+  'buffer',
+  'pipIndexUrl',
+  'restart',
+] as const satisfies readonly OptionName[]

@@ -1,0 +1,68 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { throwIfInterrupted } from './child.mts'
+import { exitCodes, Failure } from './failure.mts'
+import { KubectlError } from './kubectl.mts'
+import type { Story } from './story.mts'
+
+const FIRST_MS = 250
+const LONGEST_MS = 1000
+
+/**
+ * The rhythm of looking at the cluster until something is so: quick at first, then every second, up to a deadline.
+ *
+ * A cluster that does not answer meanwhile (a laptop that sleeps, a VPN that drops) is said once and ridden out.
+ */
+export class Pace {
+  readonly #deadline: number
+  readonly #signal: AbortSignal
+  readonly #story: Story
+  #pause = FIRST_MS
+  #silent = false
+
+  constructor(seconds: number, signal: AbortSignal, story: Story) {
+    this.#deadline = Date.now() + seconds * 1000
+    this.#signal = signal
+    this.#story = story
+  }
+
+  get over(): boolean {
+    return Date.now() >= this.#deadline
+  }
+
+  async wait(): Promise<void> {
+    const left = Math.max(0, this.#deadline - Date.now())
+    try {
+      await sleep(Math.min(this.#pause, left), undefined, { signal: this.#signal })
+    } catch {
+      throwIfInterrupted(this.#signal)
+    }
+    this.#pause = Math.min(this.#pause * 1.5, LONGEST_MS)
+  }
+
+  /** Looks until there is an answer; throws what `overdue` makes when the deadline comes first. */
+  async look<T>(look: () => Promise<T>, overdue: () => Failure): Promise<T> {
+    for (;;) {
+      try {
+        const found = await look()
+        if (this.#silent) this.#story.detail('the cluster answers again')
+        this.#silent = false
+        return found
+      } catch (error) {
+        if (!(error instanceof KubectlError) || !mayPass(error)) throw error
+        if (this.over) throw overdue()
+        if (!this.#silent) this.#story.detail(`${error.message}; trying on`)
+        this.#silent = true
+      }
+      await this.wait()
+    }
+  }
+}
+
+/** Everything but a clear answer: an expired login that renews itself or a proxy's error page look like anything. */
+function mayPass({ reason }: KubectlError): boolean {
+  return reason === 'unreachable' || reason === 'other'
+}
+
+export function timeoutFailure(fact: string, next: string): Failure {
+  return new Failure(fact, next, exitCodes.timeout)
+}

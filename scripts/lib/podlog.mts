@@ -1,0 +1,66 @@
+import { StringDecoder } from 'node:string_decoder'
+import type { Kubectl } from './kubectl.mts'
+import { CONTAINER } from './manifest.mts'
+
+/**
+ * The log of one pod, line by line, as it is written.
+ *
+ * kubectl ends early for many reasons (rotation, proxies, an API server that restarts); `resume` then goes on behind the
+ * last line that was seen. Time stamps are what tells a line seen from a new one.
+ */
+export class PodLog {
+  readonly pod: string
+  /** Whether any line was shown. */
+  shown = false
+  readonly #cluster: Kubectl
+  readonly #onLine: (line: string) => void
+  readonly #stop = new AbortController()
+  #running: Promise<void> | undefined
+  #lastStamp = ''
+  /** Lines with the last stamp, of which there may be several. */
+  #lastLines = new Set<string>()
+
+  constructor(cluster: Kubectl, pod: string, onLine: (line: string) => void) {
+    this.#cluster = cluster
+    this.pod = pod
+    this.#onLine = onLine
+  }
+
+  /** Follows the log unless that is under way. */
+  resume(): void {
+    if (this.#running || this.#stop.signal.aborted) return
+    const decoder = new StringDecoder('utf8')
+    let rest = ''
+    const onChunk = (chunk: Buffer) => {
+      const lines = (rest + decoder.write(chunk)).split('\n')
+      rest = lines.pop() ?? ''
+      for (const line of lines) this.#take(line)
+    }
+    // A log that cannot be had is no failure of the Job: the next look at it tries again.
+    this.#running = this.#cluster
+      .followLog(this.pod, CONTAINER, this.#lastStamp || undefined, onChunk, this.#stop.signal)
+      .catch(() => undefined)
+      .finally(() => {
+        this.#running = undefined
+      })
+  }
+
+  /** Waits for the rest of a log whose pod has ended, but not for long, and ends. */
+  async finish(milliseconds: number): Promise<void> {
+    const timer = setTimeout(() => this.#stop.abort(), milliseconds)
+    await this.#running
+    clearTimeout(timer)
+    this.#stop.abort()
+  }
+
+  #take(stamped: string): void {
+    const space = stamped.indexOf(' ')
+    const stamp = stamped.slice(0, space)
+    if (stamp < this.#lastStamp || this.#lastLines.has(stamped)) return
+    if (stamp !== this.#lastStamp) this.#lastLines.clear()
+    this.#lastStamp = stamp
+    this.#lastLines.add(stamped)
+    this.shown = true
+    this.#onLine(stamped.slice(space + 1))
+  }
+}

@@ -1,0 +1,18 @@
+import type { Kubectl } from './kubectl.mts'
+import type { Settings } from './settings.mts'
+import type { Story } from './story.mts'
+
+/** What a run has to say on stdout, and whether it is good news. */
+export interface Result {
+  text: string
+  good: boolean
+}
+
+/** What every step of a run works with. */
+export interface Session {
+  settings: Settings
+  cluster: Kubectl
+  story: Story
+  /** Aborted by Ctrl-C and its like. */
+  signal: AbortSignal
+}

@@ -1,0 +1,61 @@
+import { Failure } from './failure.mts'
+import { Follower } from './follow.mts'
+import { formatBytes, formatSeconds } from './format.mts'
+import { startJob } from './job.mts'
+import { type JobKind, renderJob, renderMover } from './manifest.mts'
+import type { MoverDone } from './report.mts'
+import type { Result, Session } from './session.mts'
+import { bindStorage } from './storage.mts'
+
+/** The claim bound to its volume; says what was done, or why it was done already. */
+export function storage(session: Session): Promise<Result> {
+  return stage('storage', async () => {
+    const sentence = await bindStorage(session)
+    session.story.done('storage', sentence)
+    return { text: sentence, good: true }
+  })
+}
+
+/** Hop 1. */
+export function toSpaces(session: Session): Promise<Result> {
+  const { bucket, model } = session.settings
+  return stage('to Spaces', (title) => move(session, title, 'model-upload-spaces', `s3://${bucket}/models/${model}/`))
+}
+
+/** Hop 2. */
+export function toNfs(session: Session): Promise<Result> {
+  const { pvc, model } = session.settings
+  return stage('to NFS', (title) => move(session, title, 'model-download-nfs', `${pvc}:/${model}/`))
+}
+
+/** Every failure on the way bears the stage's title. */
+export async function stage<T>(title: string, run: (title: string) => Promise<T>): Promise<T> {
+  try {
+    return await run(title)
+  } catch (error) {
+    if (error instanceof Failure) error.stage ??= title
+    throw error
+  }
+}
+
+async function move(session: Session, title: string, kind: JobKind, target: string): Promise<Result> {
+  const { settings, story } = session
+  const mover = await renderMover(settings.namespace)
+  const manifest = await renderJob(kind, settings, mover.metadata.name)
+  const { job, joined } = await startJob(session, title, manifest, mover)
+  story.begun(
+    title,
+    joined ? `Job ${job.name} is running already with these settings: joined` : `Job ${job.name} started`,
+  )
+  const done = await new Follower(session, job).run()
+  const sentence = done ? result(done, target) : `Job ${job.name} completed; its pod, which knows the numbers, is gone`
+  story.done(title, sentence)
+  return { text: sentence, good: true }
+}
+
+function result({ files, bytes, moved, seconds, commit }: MoverDone, target: string): string {
+  const what = `${files} ${files === 1 ? 'file' : 'files'}, ${formatBytes(bytes)}, commit ${commit.slice(0, 8)}`
+  if (moved === 0) return `${target} holds ${what}; it was there already, nothing moved`
+  const rate = seconds > 0 ? ` (${formatBytes(moved / seconds)}/s)` : ''
+  return `${target} holds ${what}; ${formatBytes(moved)} moved in ${formatSeconds(seconds)}${rate}`
+}

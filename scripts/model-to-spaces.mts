@@ -1,0 +1,23 @@
+#!/bin/sh
+':' //; exec "$(dirname "$(readlink -f "$0")")/run" "$0" "$@"
+// Hop 1: HuggingFace Hub -> Spaces, as a Job.
+// Example: scripts/model-to-spaces.mts --model meta-llama/Llama-3.1-8B-Instruct
+import { main } from './lib/main.mts'
+import { transferOptions } from './lib/options.mts'
+import { toSpaces } from './lib/stages.mts'
+
+await main(
+  {
+    name: 'model-to-spaces',
+    purpose:
+      'copies a model from the HuggingFace Hub into Spaces, in a Job in the cluster, and waits for its end. What is there already and proved is not moved again.',
+    options: [...transferOptions, 'hfEndpoint'],
+    startsJobs: true,
+    examples: [
+      'make model-to-spaces MODEL=meta-llama/Llama-3.1-8B-Instruct',
+      'scripts/model-to-spaces.mts --model openai/gpt-oss-20b --revision main',
+      "scripts/model-to-spaces.mts --model gpt2 --include '*.safetensors' --include '*.json'",
+    ],
+  },
+  toSpaces,
+)

@@ -1,0 +1,29 @@
+#!/bin/sh
+':' //; exec "$(dirname "$(readlink -f "$0")")/run" "$0" "$@"
+// The whole way of a model: storage, to Spaces, to NFS, verify. Safe to run again at any point.
+// Example: scripts/setup-model.mts --model meta-llama/Llama-3.1-8B-Instruct
+import { main } from './lib/main.mts'
+import { transferOptions } from './lib/options.mts'
+import { storage, toNfs, toSpaces } from './lib/stages.mts'
+import { verified } from './lib/verification.mts'
+
+await main(
+  {
+    name: 'setup-model',
+    purpose:
+      'stages a model for the GPU servers: binds the storage, copies Hub -> Spaces -> NFS, and verifies the result. Safe to run again at any point: what is done is found done.',
+    options: [...transferOptions, 'hfEndpoint', 'pv', 'pvc', 'level'],
+    startsJobs: true,
+    examples: [
+      'make setup-model',
+      'make setup-model MODEL=openai/gpt-oss-20b',
+      'scripts/setup-model.mts --model gpt2 --revision main --timeout 7200',
+    ],
+  },
+  async (session) => {
+    await storage(session)
+    await toSpaces(session)
+    await toNfs(session)
+    return verified(session)
+  },
+)

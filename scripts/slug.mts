@@ -1,0 +1,21 @@
+#!/bin/sh
+':' //; exec "$(dirname "$(readlink -f "$0")")/run" "$0" "$@"
+// The model's part of Job names and labels.
+// Example: scripts/slug.mts --model meta-llama/Llama-3.1-8B-Instruct
+import { withSettings } from './lib/main.mts'
+import { slugOf } from './lib/model.mts'
+
+await withSettings(
+  {
+    name: 'slug',
+    purpose: 'prints the part of Job names and labels that stands for a model: MODEL_SLUG of the manifests.',
+    options: ['model'],
+    startsJobs: false,
+    examples: [
+      'make slug MODEL=gpt2',
+      'scripts/slug.mts --model meta-llama/Llama-3.1-8B-Instruct',
+      'export MODEL=gpt2 MODEL_SLUG=$(MODEL=gpt2 scripts/slug.mts)',
+    ],
+  },
+  ({ model }) => ({ text: slugOf(model), good: true }),
+)
