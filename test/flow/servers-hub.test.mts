@@ -186,10 +186,28 @@ describe('files', () => {
   })
 
   test('a renamed repository redirects, on the same host', async () => {
-    for (const path of ['/api/models/model', '/api/models/acme/old', '/model/resolve/main/config.json']) {
+    for (const path of ['/api/models/model', '/api/models/acme/old/revision/main', '/model/resolve/main/config.json']) {
       expect((await get(path)).status).toBe(307)
       expect((await fetch(hub.url + path)).status).toBe(200)
     }
+  })
+
+  test('small ones can be behind a redirect on the same host', async () => {
+    const cached = await startHub({
+      repos: [{ id: 'acme/gated', files, gated: true }],
+      tokens: TOKENS,
+      resolveCache: true,
+    })
+    const url = `${cached.url}/acme/gated/resolve/main/${odd.split('/').map(encodeURIComponent).join('/')}`
+    const first = await get(url, bearer('member'))
+    const location = String(first.headers.get('location'))
+    expect([first.status, location]).toEqual([
+      307,
+      expect.stringMatching(/^\/api\/resolve-cache\/models\/acme\/gated\//),
+    ])
+    expect((await get(cached.url + location)).status, 'the token is asked for here too').toBe(401)
+    expect(await (await get(cached.url + location, { ...bearer('member'), range: 'bytes=0-0' })).text()).toBe('o')
+    await cached.close()
   })
 
   test('every request is logged with the host it went to', async () => {

@@ -14,6 +14,11 @@ export interface HubOptions {
   tokens?: Record<string, string[]>
   /** Rows of a tree page; the Hub's 1000 by default. */
   pageSize?: number
+  /**
+   * Whether small files are behind a relative redirect on the same host too, as huggingface.co has done for most of them
+   * since 2025 (huggingface/swift-transformers#209). Default: no.
+   */
+  resolveCache?: boolean
 }
 
 /** `server` tells the Hub's own host from the one that keeps the large files. */
@@ -36,11 +41,12 @@ export interface Hub {
 
 /** A stand-in for the HuggingFace Hub's model API, as far as the mover and the real `hf download` use it. */
 export async function startHub(options: HubOptions): Promise<Hub> {
-  const { host = '127.0.0.1', repos, tokens = {}, pageSize = 1000 } = options
+  const { host = '127.0.0.1', repos, tokens = {}, pageSize = 1000, resolveCache = false } = options
   const requests: HubRequest[] = []
   const faults = new Faults<HubRequest>()
   const links = new Links()
-  const shelf: Shelf = { url: '', cdnUrl: '', repositories: new Map(), renamed: new Map(), tokens, pageSize, links }
+  const names = { repositories: new Map(), renamed: new Map() }
+  const shelf: Shelf = { url: '', cdnUrl: '', ...names, tokens, pageSize, resolveCache, links }
 
   const push = async (repo: HubRepo): Promise<string> => {
     const repository = shelf.repositories.get(repo.id) ?? new Repository(repo)

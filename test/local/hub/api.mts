@@ -12,12 +12,13 @@ export interface Shelf {
   renamed: Map<string, string>
   tokens: Record<string, string[]>
   pageSize: number
+  resolveCache: boolean
   links: Links
 }
 
 const ID = '([^/]+?(?:/[^/]+?)?)'
 const ROUTES: [RegExp, (shelf: Shelf, request: SeenRequest, repo: Repository, rest: string[]) => Answer][] = [
-  [new RegExp(`^/api/models/${ID}/revision/([^/]+)$`), (_shelf, request, repo, [rev]) => info(request, repo, rev)],
+  [new RegExp(`^/api/models/${ID}/revision/([^/]+)$`, 'd'), (_shelf, request, repo, [rev]) => info(request, repo, rev)],
   [
     new RegExp(`^/api/models/${ID}/tree/([^/]+)$`, 'd'),
     (shelf, request, repo, [rev]) => tree(shelf, request, repo, rev),
@@ -25,6 +26,7 @@ const ROUTES: [RegExp, (shelf: Shelf, request: SeenRequest, repo: Repository, re
   [new RegExp(`^/api/models/${ID}/auth-check$`, 'd'), authCheck],
   [new RegExp(`^/api/models/${ID}$`, 'd'), (_shelf, request, repo) => info(request, repo, 'main')],
   [new RegExp(`^/${ID}/resolve/([^/]+)/(.+)$`, 'd'), resolve],
+  [new RegExp(`^/api/resolve-cache/models/${ID}/([^/]+)/(.+)$`, 'd'), resolveFromCache],
 ]
 
 /** The answer of the Hub's host. A call it does not know is 501, so that no test passes on a wrong answer. */
@@ -152,18 +154,42 @@ function treeRows({ entries }: Commit): object[] {
   return rows
 }
 
-/** A small file itself, or the way to a large one on the second host. */
-function resolve(shelf: Shelf, request: SeenRequest, repo: Repository, [revision = '', path = '']: string[]): Answer {
+/** A small file itself or the way to the Hub's cache of them; the way to a large one on the second host. */
+function resolve(shelf: Shelf, request: SeenRequest, repo: Repository, rest: string[]): Answer {
+  return withEntry(shelf, request, repo, rest, (entry, commit) => {
+    const headers = { 'x-repo-commit': commit, etag: `"${entry.oid}"`, ...linked(entry) }
+    if (!entry.lfs && !shelf.resolveCache) return small(entry, request, headers)
+    const path = entry.path.split('/').map(encodeURIComponent).join('/')
+    const location = entry.lfs
+      ? `${shelf.cdnUrl}${shelf.links.sign(entry)}`
+      : `/api/resolve-cache/models/${repo.id}/${commit}/${path}?etag=%22${entry.oid}%22`
+    const body = contentOf(`Redirecting to ${location}`)
+    return { status: entry.lfs ? 302 : 307, headers: { ...headers, location }, body }
+  })
+}
+
+function resolveFromCache(shelf: Shelf, request: SeenRequest, repo: Repository, rest: string[]): Answer {
+  return withEntry(shelf, request, repo, rest, (entry, commit) =>
+    small(entry, request, { 'x-repo-commit': commit, etag: `"${entry.oid}"` }),
+  )
+}
+
+function small({ content }: Entry, request: SeenRequest, headers: Record<string, string>): Answer {
+  return rangeAnswer(content, request.range, { ...headers, 'content-type': 'text/plain; charset=utf-8' })
+}
+
+function withEntry(
+  shelf: Shelf,
+  request: SeenRequest,
+  repo: Repository,
+  [revision = '', path = '']: string[],
+  use: (entry: Entry, commit: string) => Answer,
+): Answer {
   const closed = gate(shelf, request, repo)
   if (closed) return closed
   return withCommit(repo, revision, ({ id, entries }) => {
     const entry = entries.get(path)
-    if (!entry) return refuse(404, 'Entry not found', 'EntryNotFound')
-    const headers = { 'x-repo-commit': id, etag: `"${entry.oid}"`, ...linked(entry) }
-    if (!entry.lfs)
-      return rangeAnswer(entry.content, request.range, { ...headers, 'content-type': 'text/plain; charset=utf-8' })
-    const location = `${shelf.cdnUrl}${shelf.links.sign(entry)}`
-    return { status: 302, headers: { ...headers, location }, body: contentOf(`Found. Redirecting to ${location}`) }
+    return entry ? use(entry, id) : refuse(404, 'Entry not found', 'EntryNotFound')
   })
 }
 
