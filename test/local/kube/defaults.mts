@@ -42,7 +42,8 @@ export function labelJob(job: Job): void {
     'job-name': job.metadata.name,
   }
   const template = job.spec.template
-  template.metadata = { ...template.metadata, labels: { ...template.metadata?.labels, ...own } }
+  const stamped = { creationTimestamp: null, ...template.metadata, labels: { ...template.metadata?.labels, ...own } }
+  template.metadata = stamped as unknown as Job['spec']['template']['metadata']
   job.spec.selector = { matchLabels: { 'batch.kubernetes.io/controller-uid': job.metadata.uid } }
   // The real API copies the template's labels to a Job that has none of its own.
   if (!job.metadata.labels || Object.keys(job.metadata.labels).length === 0) {
@@ -69,6 +70,10 @@ function defaultJob(job: Job): void {
 function defaultPod(pod: Pod): void {
   pod.spec.restartPolicy ??= 'Always'
   defaultPodSpec(pod.spec)
+  for (const container of [...(pod.spec.initContainers ?? []), ...(pod.spec.containers ?? [])]) {
+    const { limits, requests } = container.resources ?? {}
+    if (limits) container.resources = { limits, requests: { ...limits, ...requests } }
+  }
   pod.spec.enableServiceLinks ??= true
   pod.spec.preemptionPolicy ??= 'PreemptLowerPriority'
   pod.spec.priority ??= 0
@@ -102,8 +107,6 @@ function defaultContainer(container: Container): void {
   container.terminationMessagePolicy ??= 'File'
   const tag = /:([^/:]+)$/.exec(container.image ?? '')?.[1]
   container.imagePullPolicy ??= tag === undefined || tag === 'latest' ? 'Always' : 'IfNotPresent'
-  const { limits, requests } = container.resources
-  if (limits) container.resources.requests = { ...limits, ...requests }
   for (const variable of container.env ?? []) {
     const field = variable.valueFrom?.fieldRef as { apiVersion?: string } | undefined
     if (field) field.apiVersion ??= 'v1'

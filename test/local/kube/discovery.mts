@@ -1,4 +1,4 @@
-import { apiVersion, type Kind, kinds, verbs } from './kinds.mts'
+import { type Kind, kinds, verbs } from './kinds.mts'
 
 /** What `kubectl version` and readers of /version see: the release whose answers are imitated. */
 export const version = { major: '1', minor: '33', gitVersion: 'v1.33.13', platform: 'linux/amd64' }
@@ -42,22 +42,20 @@ function resourceList(groupVersion: string, resources: Record<string, unknown>[]
 }
 
 /**
- * All that `kubectl apply` wants of the schema: that each kind has a `patch` operation which takes `fieldValidation` and
- * `dryRun`. With it kubectl leaves validation to the server.
+ * All that kubectl wants of the schema: that each kind has a `patch` operation which takes `fieldValidation` and `dryRun`.
+ * With it kubectl leaves validation to the server. Reviews cannot be patched, yet named here they are spared kubectl's old
+ * way, a schema in protobuf; an object of the kind `List` is not, so those are validated by no kubectl against this server.
  */
-function openApi(groupVersion: string): Record<string, unknown> {
-  const served = kinds.filter((kind) => apiVersion(kind) === groupVersion)
-  const paths = served.map((kind) => {
-    const parameters = ['dryRun', 'fieldManager', 'fieldValidation', 'force'].map((name) => ({
-      name,
-      in: 'query',
-      schema: { type: 'string', uniqueItems: true },
-    }))
-    const prefix = `${kind.group ? '/apis/' : '/api/'}${groupVersion}`
-    const path = `${prefix}/${kind.namespaced ? 'namespaces/{namespace}/' : ''}${kind.plural}/{name}`
-    const target = { group: kind.group, version: kind.version, kind: kind.kind }
-    return [path, { patch: { parameters, 'x-kubernetes-action': 'patch', 'x-kubernetes-group-version-kind': target } }]
-  })
+function openApi(group: string, served: readonly string[]): Record<string, unknown> {
+  const parameters = ['dryRun', 'fieldManager', 'fieldValidation', 'force'].map((name) => ({
+    name,
+    in: 'query',
+    schema: { type: 'string', uniqueItems: true },
+  }))
+  const paths = served.map((kind) => [
+    `/${kind.toLowerCase()}s/{name}`,
+    { patch: { parameters, 'x-kubernetes-group-version-kind': { group, version: 'v1', kind } } },
+  ])
   return {
     openapi: '3.0.0',
     info: { title: 'Kubernetes stand-in', version: version.gitVersion },
@@ -66,23 +64,29 @@ function openApi(groupVersion: string): Record<string, unknown> {
   }
 }
 
+const AUTHORIZATION = 'authorization.k8s.io'
+const reviews = ['SelfSubjectAccessReview', 'SelfSubjectRulesReview']
+const inGroup = (name: string) => kinds.filter((kind) => kind.group === name)
+const kindsOf = (name: string) => inGroup(name).map(({ kind }) => kind)
+
 const byPath: Record<string, unknown> = {
   '/version': version,
   '/api': { kind: 'APIVersions', versions: ['v1'] },
-  '/apis': { kind: 'APIGroupList', apiVersion: 'v1', groups: [group('authorization.k8s.io'), group('batch')] },
-  '/api/v1': resourceList('v1', kinds.filter((kind) => kind.group === '').flatMap(resource)),
-  '/apis/batch/v1': resourceList('batch/v1', kinds.filter((kind) => kind.group === 'batch').flatMap(resource)),
-  '/apis/authorization.k8s.io/v1': resourceList('authorization.k8s.io/v1', [
-    review('SelfSubjectAccessReview'),
-    review('SelfSubjectRulesReview'),
-  ]),
+  '/apis': { kind: 'APIGroupList', apiVersion: 'v1', groups: [group(AUTHORIZATION), group('batch')] },
+  '/api/v1': resourceList('v1', inGroup('').flatMap(resource)),
+  '/apis/batch/v1': resourceList('batch/v1', inGroup('batch').flatMap(resource)),
+  '/apis/authorization.k8s.io/v1': resourceList(`${AUTHORIZATION}/v1`, reviews.map(review)),
   '/openapi/v3': {
     paths: Object.fromEntries(
-      ['api/v1', 'apis/batch/v1'].map((path) => [path, { serverRelativeURL: `/openapi/v3/${path}` }]),
+      ['api/v1', 'apis/batch/v1', `apis/${AUTHORIZATION}/v1`].map((path) => [
+        path,
+        { serverRelativeURL: `/openapi/v3/${path}` },
+      ]),
     ),
   },
-  '/openapi/v3/api/v1': openApi('v1'),
-  '/openapi/v3/apis/batch/v1': openApi('batch/v1'),
+  '/openapi/v3/api/v1': openApi('', kindsOf('')),
+  '/openapi/v3/apis/batch/v1': openApi('batch', kindsOf('batch')),
+  '/openapi/v3/apis/authorization.k8s.io/v1': openApi(AUTHORIZATION, reviews),
 }
 
 /** The answer to a discovery request; undefined when the path is none. */

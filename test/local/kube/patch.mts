@@ -38,20 +38,20 @@ export function jsonPatch(target: Json, operations: Json): Json {
 function operate(document: Json, { op, path, from, value }: Operation): Json {
   switch (op) {
     case 'test':
-      if (!isDeepStrictEqual(read(document, path), value)) throw rejected(`testing value ${path} failed: test failed`)
+      if (!isDeepStrictEqual(read(document, path), value)) throw rejected()
       return document
     case 'add':
     case 'replace':
       if (value === undefined) throw badRequest(`jsonpatch ${op} operation without value`)
-      if (op === 'replace' && read(document, path) === undefined) throw missing(op, path)
+      if (op === 'replace' && read(document, path) === undefined) throw rejected()
       return write(document, op, path, value)
     case 'remove':
-      if (read(document, path) === undefined) throw missing(op, path)
+      if (read(document, path) === undefined) throw rejected()
       return write(document, op, path, undefined)
     case 'copy':
     case 'move': {
       const moved = read(document, from ?? '')
-      if (moved === undefined) throw missing(op, from ?? '')
+      if (moved === undefined) throw rejected()
       const rest = op === 'move' ? write(document, 'remove', from ?? '', undefined) : document
       return write(rest, 'add', path, structuredClone(moved))
     }
@@ -60,14 +60,9 @@ function operate(document: Json, { op, path, from, value }: Operation): Json {
   }
 }
 
-function rejected(message: string): ApiError {
-  return new ApiError(422, 'Invalid', `the server rejected our request due to an error in our request`, {
-    causes: [{ message }],
-  })
-}
-
-function missing(op: string, path: string): ApiError {
-  return rejected(`${op} operation does not apply: doc is missing path: ${path}`)
+/** The real API does not say which operation failed. */
+function rejected(): ApiError {
+  return new ApiError(422, 'Invalid', 'the server rejected our request due to an error in our request', {})
 }
 
 function steps(path: string): string[] {
@@ -102,7 +97,7 @@ function write(document: Json, op: string, path: string, value: Json | undefined
   } else if (isFields(parent)) {
     if (value === undefined) delete parent[last]
     else parent[last] = value
-  } else throw missing(op, path)
+  } else throw rejected()
   return document
 }
 

@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto'
 import { mkdir, open, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { ensureDeleted } from './deletion.mts'
@@ -8,7 +7,7 @@ import type { KubeletOptions } from './kubelet.mts'
 import { ContainerLog } from './logs.mts'
 import { type Container, type ContainerState, type Node, type Pod, timestamp } from './objects.mts'
 import { ConfigError, environmentOf, expand } from './pod-environment.mts'
-import { type Ending, podStatus } from './pod-status.mts'
+import { containerId, type Ending, podStatus } from './pod-status.mts'
 import { globalise, localise, type Mount, MountError, materialise, mountsOf } from './pod-volumes.mts'
 import { ContainerProcess, isExecutable } from './process.mts'
 import type { EventNote, Recorder } from './recorder.mts'
@@ -38,6 +37,10 @@ export class PodRun {
   #pod: Pod
   #ending: Ending = {}
   #stopping = false
+  /** The pod has its volumes and an address. */
+  #sandbox = false
+  /** Nothing runs any more, nor will. */
+  #ended = false
   /** The node cannot be reached: the process lives or not, but nobody hears of it. */
   #silent = false
   #finished: Promise<void> = Promise.resolve()
@@ -121,6 +124,8 @@ export class PodRun {
     })
     await this.#delay()
     if (folders) {
+      this.#sandbox = true
+      this.#report()
       for (const container of this.#pod.spec.initContainers ?? []) {
         if (!this.#failed()) await this.#runContainer(container, folders)
       }
@@ -129,7 +134,8 @@ export class PodRun {
     }
     clearTimeout(this.#grace)
     this.#stopping = true
-    this.#report(true)
+    this.#ended = true
+    this.#report()
     this.#complete()
   }
 
@@ -162,16 +168,14 @@ export class PodRun {
     )
     const env = { ...this.#basicEnvironment(), ...variables }
     for (const [key, value] of Object.entries(env)) env[key] = localise(value, mounts)
-    const containerID = `containerd://${randomBytes(32).toString('hex')}`
     this.#say({ type: 'Normal', reason: 'Created', message: `Created container: ${name}` }, name)
-    if (!isExecutable(argv[0] ?? '', env.PATH ?? ''))
-      return this.#failToStart(name, container.command?.[0] ?? '', containerID)
-    await this.#execute(container, { argv, env, mounts, containerID, terminationLog })
+    if (!isExecutable(argv[0] ?? '', env.PATH ?? '')) return this.#failToStart(name, container.command?.[0] ?? '')
+    await this.#execute(container, { argv, env, mounts, terminationLog })
   }
 
   async #execute(
     container: Container,
-    run: { argv: string[]; env: Record<string, string>; mounts: Mount[]; containerID: string; terminationLog: string },
+    run: { argv: string[]; env: Record<string, string>; mounts: Mount[]; terminationLog: string },
   ): Promise<void> {
     const { name } = container
     const log = new ContainerLog((line) => globalise(line, run.mounts))
@@ -195,7 +199,7 @@ export class PodRun {
     const reason = this.#ending.containerReason ?? (exitCode === 0 ? 'Completed' : 'Error')
     this.#enter(name, {
       terminated: {
-        containerID: run.containerID,
+        containerID: containerId(this.#pod, name),
         exitCode,
         finishedAt: timestamp(),
         ...(message && { message }),
@@ -237,7 +241,7 @@ export class PodRun {
   }
 
   /** The runtime's answer to a command that is not there. */
-  #failToStart(name: string, command: string, containerID: string): void {
+  #failToStart(name: string, command: string): void {
     const stat = command.includes('/')
       ? `stat ${command}: no such file or directory`
       : 'executable file not found in $PATH'
@@ -246,7 +250,7 @@ export class PodRun {
     const epoch = timestamp(0)
     this.#enter(name, {
       terminated: {
-        containerID,
+        containerID: containerId(this.#pod, name),
         exitCode: 128,
         finishedAt: timestamp(),
         message,
@@ -340,17 +344,14 @@ export class PodRun {
     this.#recorder.record(this.#pod, { ...note, ...place, ...(nodeName && { host: nodeName }) })
   }
 
-  #report(ended = this.#reported): void {
-    this.#reported = ended
+  #report(): void {
     if (this.#silent) return
     const node = this.#store.get<Node>(nodes, undefined, this.#pod.spec.nodeName ?? '')
+    const ending = this.#ended ? this.#ending : undefined
     this.#store.modify<Pod>(pods, this.#pod, (pod) => {
-      pod.status = podStatus(pod, node, this.#states, ended ? this.#ending : undefined)
+      pod.status = podStatus(pod, node, { states: this.#states, sandbox: this.#sandbox, ending })
     })
   }
-
-  /** Whether the end was reached, so that a report after a silence tells it. */
-  #reported = false
 }
 
 async function head(path: string, bytes: number): Promise<string> {

@@ -22,13 +22,17 @@ export interface Ending {
   disruption?: string
 }
 
-/** The status a kubelet reports for a pod in these container states; `ending` is given once nothing runs any more. */
-export function podStatus(
-  pod: Pod,
-  node: Node | undefined,
-  states: ReadonlyMap<string, ContainerState>,
-  ending: Ending | undefined,
-): Pod['status'] {
+export interface Progress {
+  states: ReadonlyMap<string, ContainerState>
+  /** Whether the pod has its volumes and an address, so that its containers can start. */
+  sandbox: boolean
+  /** Given once nothing runs any more. */
+  ending: Ending | undefined
+}
+
+/** The status a kubelet reports for a pod that has come this far. */
+export function podStatus(pod: Pod, node: Node | undefined, progress: Progress): Pod['status'] {
+  const { states, sandbox, ending } = progress
   const state = ({ name }: Container) => states.get(name) ?? { waiting: { reason: 'PodInitializing' } }
   const main = pod.spec.containers.map(state)
   const all = [...(pod.spec.initContainers ?? []).map(state), ...main]
@@ -42,17 +46,16 @@ export function podStatus(
       : 'Pending'
   const hostIP = node?.status.addresses.find(({ type }) => type === 'InternalIP')?.address ?? ''
   const { startTime = timestamp(), podIP = addressOf(pod) } = pod.status
-  const started = all.some(({ running, terminated }) => running || terminated)
   const statuses = (containers: Container[] = []) =>
-    containers.map((container) => containerStatus(container, state(container)))
+    containers.map((container) => containerStatus(pod, container, state(container)))
   return {
     ...pod.status,
-    conditions: conditions(pod, phase, main, ending, started),
+    conditions: conditions(pod, phase, main, progress),
     containerStatuses: statuses(pod.spec.containers),
     ...(pod.spec.initContainers && { initContainerStatuses: statuses(pod.spec.initContainers) }),
     hostIP,
     hostIPs: [{ ip: hostIP }],
-    ...(started && { podIP, podIPs: [{ ip: podIP }] }),
+    ...(sandbox && { podIP, podIPs: [{ ip: podIP }] }),
     phase,
     ...(ending?.reason && { reason: ending.reason }),
     ...(ending?.message && { message: ending.message }),
@@ -60,13 +63,7 @@ export function podStatus(
   }
 }
 
-function conditions(
-  pod: Pod,
-  phase: string,
-  main: ContainerState[],
-  ending: Ending | undefined,
-  started: boolean,
-): Condition[] {
+function conditions(pod: Pod, phase: string, main: ContainerState[], { sandbox, ending }: Progress): Condition[] {
   const unready = pod.spec.containers.filter((_, index) => !main[index]?.running).map(({ name }) => name)
   const initialised =
     (pod.spec.initContainers ?? []).length === 0 || main.some(({ running, terminated }) => running || terminated)
@@ -74,36 +71,43 @@ function conditions(
     phase === 'Succeeded' ? { reason: 'PodCompleted' } : phase === 'Failed' ? { reason: 'PodFailed' } : undefined
   const waiting = { reason: 'ContainersNotReady', message: `containers with unready status: [${unready.join(' ')}]` }
   const ready = unready.length === 0 ? { status: 'True' as const } : { status: 'False' as const, ...(over ?? waiting) }
+  const disruption = ending?.disruption ? [{ reason: ending.disruption, message: ending.message ?? '' }] : []
+  const completed = phase === 'Succeeded' ? { reason: 'PodCompleted' } : {}
   const wanted: Omit<Condition, 'lastTransitionTime'>[] = [
-    ...(ending?.disruption
-      ? [
-          {
-            type: 'DisruptionTarget',
-            status: 'True' as const,
-            reason: ending.disruption,
-            message: ending.message ?? '',
-          },
-        ]
-      : []),
-    { type: 'PodReadyToStartContainers', status: started && !ending ? 'True' : 'False' },
-    {
-      type: 'Initialized',
-      status: initialised ? 'True' : 'False',
-      ...(phase === 'Succeeded' && { reason: 'PodCompleted' }),
-    },
+    ...disruption.map((why) => ({ type: 'DisruptionTarget', status: 'True' as const, ...why })),
+    { type: 'PodReadyToStartContainers', status: sandbox && !ending ? 'True' : 'False' },
+    { type: 'Initialized', status: initialised ? 'True' : 'False', ...completed },
     { type: 'Ready', ...ready },
     { type: 'ContainersReady', ...ready },
   ]
-  return wanted.reduce(
-    (list, condition) => setCondition(list, { lastProbeTime: null, ...condition }),
-    pod.status.conditions ?? [],
-  )
+  const known = pod.status.conditions ?? []
+  const all = wanted.reduce((list, condition) => setCondition(list, { lastProbeTime: null, ...condition }), known)
+  return all.sort((one, other) => order.indexOf(one.type) - order.indexOf(other.type))
 }
 
-function containerStatus({ name, image, volumeMounts }: Container, state: ContainerState): ContainerStatus {
+/** The order in which the kubelet lists them. */
+const order = [
+  'DisruptionTarget',
+  'PodReadyToStartContainers',
+  'Initialized',
+  'Ready',
+  'ContainersReady',
+  'PodScheduled',
+]
+
+/** An id as containerd makes them; the same each time it is asked for. */
+export function containerId(pod: Pod, name: string): string {
+  return `containerd://${createHash('sha256').update(`${pod.metadata.uid} ${name}`).digest('hex')}`
+}
+
+function containerStatus(
+  pod: Pod,
+  { name, image, resources, volumeMounts }: Container,
+  state: ContainerState,
+): ContainerStatus {
   const begun = Boolean(state.running || state.terminated)
   return {
-    ...(state.terminated && { containerID: state.terminated.containerID }),
+    ...(begun && { containerID: containerId(pod, name), resources: resources ?? {} }),
     image: begun ? fullImage(image) : image,
     imageID: begun ? `sha256:${createHash('sha256').update(image).digest('hex')}` : '',
     lastState: {},

@@ -11,7 +11,10 @@ import { validateCreate, validateUpdate } from './validation.mts'
 
 export interface WriteOptions {
   dryRun: boolean
+  /** Ignore, Warn or Strict: what happens to unknown fields beside their being dropped. */
   fieldValidation: string
+  /** Tells the client something that is no error. */
+  warn: (text: string) => void
 }
 
 export type PatchType = 'json' | 'merge' | 'strategic' | 'apply'
@@ -94,11 +97,12 @@ export class Resources {
     options: WriteOptions & { manager: string },
   ): KubeObject {
     const draft = patch as unknown as KubeObject
-    const unknown = decode(kind.kind, draft, false)
+    const unknown = decode(kind.kind, structuredClone(draft), false)
     if (unknown.length > 0) {
-      const lines = unknown.map((path) => `  .${path}: field not declared in schema`).join('\n')
+      const faults = unknown.map((path) => `.${path}: field not declared in schema`)
+      const lines = faults.length === 1 ? faults[0] : `errors:\n  ${faults.join('\n  ')}`
       const subject = `${namespace ?? ''}/${name}; ${apiVersion(kind)}, Kind=${kind.kind}`
-      throw new ApiError(500, '', `failed to create typed patch object (${subject}): errors:\n${lines}`)
+      throw new ApiError(500, '', `failed to create typed patch object (${subject}): ${lines}`)
     }
     const previous = before && this.#applied.get(`${before.metadata.uid} ${options.manager}`)
     const merged = applyPatch(before as unknown as Json | undefined, patch, previous) as unknown as KubeObject
@@ -159,8 +163,9 @@ export class Resources {
         `${body.kind} in version "${body.apiVersion}" cannot be handled as a ${kind.kind}: no kind "${body.kind}" is registered`,
       )
     }
-    decode(kind.kind, body, options.fieldValidation === 'Strict')
     const object = structuredClone(body)
+    const dropped = decode(kind.kind, object, options.fieldValidation === 'Strict')
+    if (options.fieldValidation === 'Warn') for (const path of dropped) options.warn(`unknown field "${path}"`)
     object.metadata ??= {} as KubeObject['metadata']
     delete (object.metadata as { managedFields?: unknown }).managedFields
     return object

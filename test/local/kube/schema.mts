@@ -263,7 +263,10 @@ const schemas: Record<string, Struct> = {
 
 const quantity = /^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$/
 
-/** Refuses wrong types always, and unknown fields when `strict`, with the real API's words. Returns the unknown fields' paths. */
+/**
+ * Refuses wrong types always, and unknown fields when `strict`, with the real API's words. Otherwise drops unknown fields
+ * from the object and returns their paths.
+ */
 export function decode(kind: string, object: unknown, strict: boolean): string[] {
   const schema = schemas[kind]
   if (!schema) return []
@@ -318,8 +321,10 @@ function walk(
       const inner = path === '' ? key : `${path}.${key}`
       const field = type.fields[key]
       const outer = goPath.replace(/^[^.]*\.?/, '')
-      if (field === undefined) unknown(inner)
-      else walk(field, item, inner, `${type.go}.${outer === '' ? '' : `${outer}.`}${key}`, unknown, fail)
+      if (field === undefined) {
+        unknown(inner)
+        delete (value as Record<string, unknown>)[key]
+      } else walk(field, item, inner, `${type.go}.${outer === '' ? '' : `${outer}.`}${key}`, unknown, fail)
     }
   }
 }

@@ -6,7 +6,7 @@ import { discover } from './discovery.mts'
 import { apiVersion, type Kind, kinds, pods } from './kinds.mts'
 import type { KubeObject, Pod } from './objects.mts'
 import type { Json } from './patch.mts'
-import { decodeAccessReview } from './protobuf.mts'
+import { decodeProtobuf } from './protobuf.mts'
 import type { PatchType, Resources } from './resources.mts'
 import { fieldSelector, labelSelector, type Predicate } from './selectors.mts'
 import { ApiError, badRequest, Unsupported } from './status.mts'
@@ -31,6 +31,12 @@ export interface UnknownCall {
   method: string
   path: string
   why: string
+}
+
+interface Sent {
+  request: IncomingMessage
+  body: Buffer
+  warn: (text: string) => void
 }
 
 interface Target {
@@ -103,7 +109,12 @@ export class ApiServer {
       if (!(error instanceof ApiError)) console.error(`Kubernetes stand-in: ${request.method} ${url.pathname}:`, error)
       const refusal = error instanceof ApiError ? error : new ApiError(500, 'InternalError', String(error))
       const { code, message } = refusal.status
-      if (refusal instanceof Unsupported || code === 405 || code === 500 || refusal.status.reason === 'UnknownPath') {
+      if (
+        refusal instanceof Unsupported ||
+        code === 405 ||
+        refusal.status.reason === 'InternalError' ||
+        refusal.status.reason === 'UnknownPath'
+      ) {
         this.unknownCalls.push({ method: request.method ?? '', path: url.pathname + url.search, why: message })
       }
       if (response.headersSent) response.destroy()
@@ -139,36 +150,41 @@ export class ApiServer {
     })
     if (target.subresource) return this.#subresource(request, response, target, url.searchParams)
     if (verb === 'watch') return this.#watch(response, target, url.searchParams, request)
-    const result = this.#act(verb, target, url.searchParams, request, body)
+    const warn = (text: string) => void response.appendHeader('warning', `299 - ${JSON.stringify(text)}`)
+    const result = this.#act(verb, target, url.searchParams, { request, body, warn })
     answer(response, verb === 'create' ? 201 : 200, tabular(request, url.searchParams, target.kind, result))
   }
 
   #review(request: IncomingMessage, body: Buffer): unknown {
-    const binary = request.headers['content-type'] === 'application/vnd.kubernetes.protobuf'
-    const sent = (binary ? decodeAccessReview(body) : parse(body)) as { kind: string; spec?: Record<string, string> }
+    const sent = parseObject(request, body) as { kind: string; spec?: Record<string, string> }
     return this.#access.review(sent.kind, sent.spec ?? {})
   }
 
-  #act(
-    verb: string,
-    { kind, namespace, name = '' }: Target,
-    query: URLSearchParams,
-    request: IncomingMessage,
-    body: Buffer,
-  ): unknown {
-    const options = { dryRun: query.get('dryRun') === 'All', fieldValidation: query.get('fieldValidation') ?? 'Warn' }
+  #act(verb: string, { kind, namespace, name = '' }: Target, query: URLSearchParams, sent: Sent): unknown {
+    const { request, body, warn } = sent
+    const options = {
+      dryRun: query.get('dryRun') === 'All',
+      fieldValidation: query.get('fieldValidation') ?? 'Warn',
+      warn,
+    }
     switch (verb) {
       case 'get':
         return this.#store.read(kind, namespace, name)
       case 'list':
         return this.#list(kind, namespace, query)
       case 'create':
-        return this.#resources.create(kind, namespace, parse(body) as unknown as KubeObject, options)
+        return this.#resources.create(kind, namespace, parseObject(request, body) as unknown as KubeObject, options)
       case 'update':
-        return this.#resources.replace(kind, namespace, name, parse(body) as unknown as KubeObject, options)
+        return this.#resources.replace(
+          kind,
+          namespace,
+          name,
+          parseObject(request, body) as unknown as KubeObject,
+          options,
+        )
       case 'patch': {
         const type = patchTypes[(request.headers['content-type'] ?? '').split(';')[0] ?? '']
-        if (!type) throw new ApiError(415, 'UnsupportedMediaType', `the body of the request was in an unknown format`)
+        if (!type) throw new ApiError(415, 'UnsupportedMediaType', 'the body of the request was in an unknown format')
         const manager = query.get('fieldManager') ?? ''
         return this.#resources.patch(kind, namespace, name, type, parse(body), { ...options, manager })
       }
@@ -333,6 +349,11 @@ async function readBody(request: IncomingMessage): Promise<Buffer> {
   const chunks: Buffer[] = []
   for await (const chunk of request) chunks.push(chunk as Buffer)
   return Buffer.concat(chunks)
+}
+
+function parseObject(request: IncomingMessage, body: Buffer): unknown {
+  const binary = request.headers['content-type'] === 'application/vnd.kubernetes.protobuf'
+  return binary ? decodeProtobuf(body) : parse(body)
 }
 
 function parse(body: Buffer): Json {

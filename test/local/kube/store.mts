@@ -72,7 +72,7 @@ export class Store {
     object.metadata.resourceVersion = before.metadata.resourceVersion
     if (isDeepStrictEqual(object, before)) return object
     if (kind.counted) {
-      const changed = !isDeepStrictEqual(object.spec, before.spec) || deleting(object) !== deleting(before)
+      const changed = !isDeepStrictEqual(wish(object), wish(before)) || deleting(object) !== deleting(before)
       object.metadata.generation = (before.metadata.generation ?? 1) + (changed ? 1 : 0)
     }
     if (options.dryRun) return object
@@ -126,6 +126,12 @@ export class Store {
 
 function key(kind: Kind, namespace: string | undefined, name: string): string {
   return kind.namespaced ? `${qualifiedPlural(kind)}/${namespace}/${name}` : `${qualifiedPlural(kind)}/${name}`
+}
+
+/** What the generation counts the changes of: the spec, less the node that the scheduler writes into a pod's. */
+function wish(object: KubeObject): unknown {
+  const { nodeName: _, ...spec } = (object.spec ?? {}) as Record<string, unknown>
+  return spec
 }
 
 function deleting(object: KubeObject): boolean {

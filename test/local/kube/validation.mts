@@ -132,7 +132,7 @@ function jobErrors(job: Job): FieldError[] {
   if (spec.successPolicy || spec.backoffLimitPerIndex !== undefined || spec.managedBy) {
     throw new Unsupported("a Job's successPolicy, backoffLimitPerIndex or managedBy")
   }
-  return [...errors, ...podErrors('spec.template.spec', spec.template?.spec)]
+  return policy === 'Always' ? errors : [...errors, ...podErrors('spec.template.spec', spec.template?.spec)]
 }
 
 const volumeSources = ['configMap', 'secret', 'emptyDir', 'hostPath', 'nfs', 'persistentVolumeClaim']
