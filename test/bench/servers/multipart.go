@@ -1,12 +1,15 @@
 package main
 
 import (
+	"crypto/md5"
+	"encoding/hex"
 	"encoding/xml"
 	"fmt"
 	"net/http"
 	"os"
 	"sort"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -71,17 +74,24 @@ func (s *store) completeUpload(w http.ResponseWriter, r *http.Request, key, id s
 		refuseS3(w, http.StatusNotFound, "NoSuchUpload", id)
 		return
 	}
-	done := &object{etag: fmt.Sprintf(`"%s-%d"`, id, len(wanted.Part)), modified: time.Now().UTC(), header: running.header}
+	done := &object{modified: time.Now().UTC(), header: running.header}
+	joined := md5.New()
 	for _, want := range wanted.Part {
 		piece, there := running.parts[want.PartNumber]
-		if !there {
+		if !there || strings.Trim(want.ETag, `"`) != strings.Trim(piece.etag, `"`) {
 			refuseS3(w, http.StatusBadRequest, "InvalidPart", strconv.Itoa(want.PartNumber))
 			return
 		}
+		digest, _ := hex.DecodeString(strings.Trim(piece.etag, `"`))
+		joined.Write(digest)
 		done.segments = append(done.segments, piece.segment)
 		done.size += piece.size
+	}
+	// What is left over after this is what the caller did not name.
+	for _, want := range wanted.Part {
 		delete(running.parts, want.PartNumber)
 	}
+	done.etag = fmt.Sprintf(`"%x-%d"`, joined.Sum(nil), len(wanted.Part))
 	s.drop(running)
 	s.replace(key, done)
 	answerXML(w, http.StatusOK, struct {
