@@ -8,6 +8,7 @@ is too low it ends in its first second, not in its last minute.
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Protocol
@@ -61,7 +62,10 @@ class Sink(Protocol):
 
 @dataclass(eq=False)
 class Transfer:
-    """One file on its way. `first` is the first part to fetch (from 0), `digest` has hashed all before it."""
+    """One file on its way. `first` is the first part to fetch (from 0), `digest` has hashed all before it.
+
+    `first` may be behind the last part: then the file only has to be finished.
+    """
 
     name: str
     size: int
@@ -126,16 +130,22 @@ class Window:
         self._open = 0
         self._slots: list[memoryview] = []
         self._failure: BaseException | None = None
+        # Joining a large object takes a while: it must keep neither a fetching thread nor the caller of release().
+        self._settlers = ThreadPoolExecutor(LANES, thread_name_prefix="settle")
 
     def run(self, transfers: Iterable[Transfer]) -> None:
         """Moves everything; returns when every sink has finished. Raises the first Failure, or Stopped."""
-        self._queue.extend(transfers)
-        self._open = len(self._queue)
-        if not self._open:
+        everything = list(transfers)
+        self._open = len(everything)
+        if not everything:
             return
-        largest = max(transfer.part_size for transfer in self._queue)
+        # A resumed file keeps the parts that it was begun with; taken up again, it gets those that the budget gives now.
+        largest = max(max(transfer.part_size, part_size(transfer.size, self._buffer)) for transfer in everything)
         slab = memoryview(bytearray(b"\x01") * (self._buffer // largest * largest))
         self._slots = [slab[start : start + largest] for start in range(0, len(slab), largest)]
+        with self._change:
+            for transfer in everything:
+                self._enqueue(transfer)
         threads = [threading.Thread(target=self._work, name=f"fetch-{n}", daemon=True) for n in range(LANES)]
         for thread in threads:
             thread.start()
@@ -143,6 +153,7 @@ class Window:
             self._change.wait_for(lambda: self._failure is not None or self._open == 0)
         if self._failure is not None:
             raise self._failure
+        self._settlers.shutdown(wait=False)
 
     def fail(self, error: BaseException) -> None:
         """Ends the run with this error; the first one counts."""
@@ -158,6 +169,15 @@ class Window:
             stranded, transfer._pending = list(transfer._pending.values()), {}
         for other in stranded:
             other.release()
+
+    def _enqueue(self, transfer: Transfer, *, next: bool = False) -> None:
+        """Under `_change`: lines the file up, last or as the next one."""
+        if transfer.first >= transfer.parts:
+            self._settlers.submit(self._settle, transfer)
+        elif next:
+            self._queue.appendleft(transfer)
+        else:
+            self._queue.append(transfer)
 
     def _work(self) -> None:
         try:
@@ -192,6 +212,7 @@ class Window:
         try:
             if transfer._error is None:
                 self._fetch(part)
+            if transfer._error is None:
                 transfer.sink.accept(part)
                 self._drain(part)
         except Again as error:
@@ -262,7 +283,7 @@ class Window:
             self._slots.append(part.slot)
             self._change.notify_all()
         if settled:
-            self._settle(transfer)
+            self._settlers.submit(self._settle, transfer)
 
     def _settle(self, transfer: Transfer) -> None:
         """All parts of the file are back: it is finished, or taken up again."""
@@ -282,5 +303,5 @@ class Window:
             if following is None:
                 self._open -= 1
             else:
-                self._queue.appendleft(following)
+                self._enqueue(following, next=True)
             self._change.notify_all()
