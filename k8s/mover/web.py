@@ -119,7 +119,8 @@ class Web:
             return Failure("connection", f"{side} did not accept a connection within {CONNECT_SECONDS:.0f} s")
         if isinstance(reason, (ReadTimeoutError, TimeoutError)):
             return Failure("stalled", f"{side} moved no byte for {STALL_SECONDS:.0f} s")
-        if isinstance(reason, IncompleteRead):
+        # urllib3 wraps what it raises while a body is read in a ProtocolError.
+        if isinstance(reason, IncompleteRead) or any(isinstance(part, IncompleteRead) for part in reason.args):
             return Failure("short-body", f"{side} closed the connection in the middle of a body")
         return Failure("connection", f"the connection to {side} failed: {_words(reason)}")
 
