@@ -111,12 +111,11 @@ export function diagnosePod(pod: Pod): Diagnosis | undefined {
   )
 }
 
-/** What a pod is doing, in a few words. */
-export function describePod(pod: Pod): string {
+/** What a pod is doing, in a few words; undefined when it has ended, which others have more to say about. */
+export function describePod(pod: Pod): string | undefined {
   const { name } = pod.metadata
   const node = pod.spec.nodeName ? ` on ${pod.spec.nodeName}` : ''
-  if (pod.status.phase === 'Succeeded') return `pod ${name} is done`
-  if (pod.status.phase === 'Failed') return `pod ${name} failed`
+  if (pod.status.phase === 'Succeeded' || pod.status.phase === 'Failed' || terminated(pod)) return undefined
   if (pod.metadata.deletionTimestamp) return `pod ${name} is being stopped${node}`
   const { state } = container(pod) ?? {}
   if (state?.running) return `pod ${name} runs${node}`
@@ -138,8 +137,9 @@ function container(pod: Pod) {
   return pod.status.containerStatuses?.find((status) => status.name === CONTAINER)
 }
 
-function ofMover({ cause, detail, next }: MoverFailure): Diagnosis {
-  return temporary(cause, detail, next)
+function ofMover({ cause, detail, next, paths }: MoverFailure): Diagnosis {
+  const lists = Object.entries(paths).map(([what, names]) => `; ${what}: ${names.join(', ')}`)
+  return temporary(cause, detail + lists.join(''), next)
 }
 
 function ofWaitingContainer(pod: Pod, events: readonly Event[]): Diagnosis | undefined {

@@ -34,6 +34,8 @@ export class Follower {
   #log: PodLog | undefined
   #said = ''
   #hindered: { cause: string; since: number } | undefined
+  #lastLine = ''
+  #keptBack: string[] = []
   readonly #failedPods = new Set<string>()
 
   constructor(session: Session, job: Metadata) {
@@ -68,19 +70,18 @@ export class Follower {
 
   async #look(): Promise<Snapshot> {
     const { cluster } = this.#session
-    const { name, uid } = this.#job
-    const job = await cluster.find<Job>('job', name)
-    if (job?.metadata.uid !== uid || (job.metadata.deletionTimestamp && !isFinished(job)))
-      throw new JobGone(
-        `Job ${name} was deleted while it ran`,
-        'run the same command again: it goes on where the Job stopped',
-      )
-    const pods = await cluster.list<Pod>('pods', `batch.kubernetes.io/controller-uid=${uid}`)
+    const { name, uid, labels } = this.#job
+    // One kubectl for both: the pods bear their Job's labels.
+    const same = ['app.kubernetes.io/name', 'app.kubernetes.io/instance'].map((label) => `${label}=${labels?.[label]}`)
+    const found = await cluster.list<Job | Pod>('jobs,pods', same.join(','))
+    const job = found.find((one): one is Job => one.kind === 'Job' && one.metadata.uid === uid)
+    if (!job || (job.metadata.deletionTimestamp && !isFinished(job)))
+      throw new JobGone(`Job ${name} was deleted while it ran`, `start it again: ${this.#session.again}`)
+    const pods = found.filter((one): one is Pod => one.kind === 'Pod' && isOwnedBy(one, uid))
     const newest = newestPod(pods)
     // Events only matter while nothing runs: they say what the conditions leave out.
     const silent = !newest || !hasLog(newest)
-    const of = newest ? newest.metadata.uid : uid
-    const events = silent ? await cluster.events(of) : []
+    const events = silent ? await cluster.events(newest ? newest.metadata.uid : uid) : []
     return { job, pods, events }
   }
 
@@ -97,16 +98,22 @@ export class Follower {
       )
     }
     const pod = newestPod(pods)
-    const hindrance = diagnoseWaiting({ job, pods, events })
-    const now = hindrance?.detail ?? (pod ? describePod(pod) : 'the Job has no pod yet')
-    if (now !== this.#said && pod?.status.phase !== 'Failed' && pod?.status.phase !== 'Succeeded') story.detail(now)
-    this.#said = now
+    const now = diagnoseWaiting({ job, pods, events })?.detail ?? (pod && describePod(pod))
+    if (now && now !== this.#said) story.detail(now)
+    this.#said = now ?? this.#said
     if (!pod || !hasLog(pod)) return
     if (this.#log?.pod !== pod.metadata.name) {
       await this.#log?.finish(0)
-      this.#log = new PodLog(cluster, pod.metadata.name, (line) => story.detail(line))
+      this.#log = new PodLog(cluster, pod.metadata.name, (line) => this.#pass(line))
     }
-    this.#log?.resume()
+    this.#log.resume(terminated(pod) !== undefined)
+  }
+
+  /** The mover ends with its cause and next step, which are ours to say, last: they are kept back. */
+  #pass(line: string): void {
+    if (/^(failed|next): /.test(line)) this.#keptBack.push(line)
+    else if (line !== this.#lastLine) this.#session.story.detail(line)
+    this.#lastLine = line
   }
 
   async #completed({ pods }: Snapshot): Promise<MoverDone | undefined> {
@@ -123,6 +130,8 @@ export class Follower {
     // Whoever joins late, or whose pod ended faster than a log could be opened, has seen nothing of it.
     if (pod && hasLog(pod) && !(this.#log?.pod === pod.metadata.name && this.#log.shown))
       for (const line of await cluster.lastLines(pod.metadata.name, CONTAINER, LAST_LINES)) story.detail(line)
+    // A termination message that got lost on the way leaves these as the only words there are.
+    if (pod && !parseReport(terminated(pod)?.message)) for (const line of this.#keptBack) story.detail(line)
     return failureOf(diagnosis)
   }
 
@@ -139,15 +148,20 @@ export class Follower {
     const { settings } = this.#session
     return timeoutFailure(
       `Job ${this.#job.name} is not done after ${settings.timeout} s; it goes on in the cluster`,
-      'run the same command again to follow it, with a longer --timeout if need be',
+      `follow it again: ${this.#session.again}`,
     )
   }
 
   #sayHowToComeBack(): void {
-    const { cluster, story } = this.#session
-    story.detail(`Job ${this.#job.name} goes on in the cluster. Follow it: run the same command again.`)
-    story.detail(`Stop it: ${cluster.command('delete', 'job', this.#job.name)}`)
+    const { cluster, story, again } = this.#session
+    story.detail(`Job ${this.#job.name} goes on in the cluster`)
+    story.detail(`follow it again: ${again}`)
+    story.detail(`stop it: ${cluster.command('delete', 'job', this.#job.name)}`)
   }
+}
+
+function isOwnedBy({ metadata }: Pod, uid: string): boolean {
+  return metadata.ownerReferences?.some((owner) => owner.uid === uid) ?? false
 }
 
 function failureOf({ detail, next }: Diagnosis): Failure {

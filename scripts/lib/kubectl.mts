@@ -212,6 +212,6 @@ function reasonOf(stderr: string): KubectlReason {
   const reason = named ? SERVER_REASONS[named] : undefined
   if (reason) return reason
   if (/context was not found|context "[^"]*" does not exist/.test(stderr)) return 'no-context'
-  if (/^The \w+ "[^"]*" is invalid/m.test(stderr)) return 'invalid'
+  if (/^The (request|\w+ "[^"]*") is invalid/m.test(stderr)) return 'invalid'
   return UNREACHABLE.test(stderr) ? 'unreachable' : 'other'
 }

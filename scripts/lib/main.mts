@@ -1,3 +1,4 @@
+import { quote } from 'zx'
 import { checkTools } from './checks.mts'
 import { exitCodes, Failure, Interrupted } from './failure.mts'
 import { helpText, type Script } from './help.mts'
@@ -14,7 +15,7 @@ export async function main(script: Script, run: (session: Session) => Promise<Re
     const signal = interruption()
     await checkTools()
     const cluster = new Kubectl(settings.context, settings.namespace, signal)
-    return run({ settings, cluster, story, signal })
+    return run({ settings, cluster, story, again: commandOf(script, settings), signal })
   })
 }
 
@@ -35,6 +36,13 @@ export async function withSettings(
   } catch (error) {
     process.exitCode = tell(error)
   }
+}
+
+/** This run's command as it can be typed again; a model that came by the environment is named. */
+function commandOf({ name, options }: Script, { model }: Settings): string {
+  const args = process.argv.slice(2)
+  const named = !options.includes('model') || args.some((arg) => /^--model(=|$)/.test(arg))
+  return [`scripts/${name}.mts`, ...(named ? [] : ['--model', model]), ...args].map((arg) => quote(arg)).join(' ')
 }
 
 /** Aborted by the first signal of an end or by a closed pipe; the second one ends the process as it stands. */

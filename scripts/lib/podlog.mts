@@ -16,6 +16,7 @@ export class PodLog {
   readonly #onLine: (line: string) => void
   readonly #stop = new AbortController()
   #running: Promise<void> | undefined
+  #drained = false
   #lastStamp = ''
   /** Lines with the last stamp, of which there may be several. */
   #lastLines = new Set<string>()
@@ -26,9 +27,10 @@ export class PodLog {
     this.#onLine = onLine
   }
 
-  /** Follows the log unless that is under way. */
-  resume(): void {
-    if (this.#running || this.#stop.signal.aborted) return
+  /** Follows the log unless that is under way; `last`: nothing is written any more, so once will do. */
+  resume(last: boolean): void {
+    if (this.#running || this.#drained || this.#stop.signal.aborted) return
+    this.#drained = last
     const decoder = new StringDecoder('utf8')
     let rest = ''
     const onChunk = (chunk: Buffer) => {

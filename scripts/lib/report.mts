@@ -16,6 +16,8 @@ export interface MoverFailure {
   cause: string
   detail: string
   next: string
+  /** What verify found missing, wrong or unknown: the first paths of each, lists that are not empty. */
+  paths: Record<string, string[]>
 }
 
 /** The termination message; undefined for none, and for one that is somebody else's (the kubelet writes there too). */
@@ -30,8 +32,15 @@ export function parseReport(message: string | undefined): MoverDone | MoverFailu
   const found = document as Record<string, unknown>
   const text = (name: string) => (typeof found[name] === 'string' ? found[name] : '')
   const number = (name: string) => (typeof found[name] === 'number' ? found[name] : 0)
-  if (found.state === 'failed')
-    return { state: 'failed', cause: text('cause'), detail: text('detail'), next: text('next') }
+  const list = (name: string) => (Array.isArray(found[name]) ? found[name].map(String) : [])
+  if (found.state === 'failed') {
+    const paths = Object.fromEntries(
+      ['missing', 'wrong', 'unknown']
+        .map((name) => [name, list(name)] as const)
+        .filter(([, names]) => names.length > 0),
+    )
+    return { state: 'failed', cause: text('cause'), detail: text('detail'), next: text('next'), paths }
+  }
   if (found.state !== 'done') return undefined
   return {
     state: 'done',
@@ -40,6 +49,6 @@ export function parseReport(message: string | undefined): MoverDone | MoverFailu
     bytes: number('bytes'),
     moved: number('moved'),
     seconds: number('seconds'),
-    unknown: Array.isArray(found.unknown) ? found.unknown.map(String) : [],
+    unknown: list('unknown'),
   }
 }

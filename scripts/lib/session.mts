@@ -13,6 +13,8 @@ export interface Session {
   settings: Settings
   cluster: Kubectl
   story: Story
+  /** The command that goes on where this run is, to paste. */
+  again: string
   /** Aborted by Ctrl-C and its like. */
   signal: AbortSignal
 }

@@ -12,7 +12,7 @@ export function storage(session: Session): Promise<Result> {
   return stage('storage', async () => {
     const sentence = await bindStorage(session)
     session.story.done('storage', sentence)
-    return { text: sentence, good: true }
+    return { text: `${session.settings.pvc} is Bound to ${session.settings.pv}`, good: true }
   })
 }
 
@@ -50,12 +50,13 @@ async function move(session: Session, title: string, kind: JobKind, target: stri
   const done = await new Follower(session, job).run()
   const sentence = done ? result(done, target) : `Job ${job.name} completed; its pod, which knows the numbers, is gone`
   story.done(title, sentence)
-  return { text: sentence, good: true }
+  return { text: done ? `${target} ${done.commit}` : target, good: true }
 }
 
 function result({ files, bytes, moved, seconds, commit }: MoverDone, target: string): string {
   const what = `${files} ${files === 1 ? 'file' : 'files'}, ${formatBytes(bytes)}, commit ${commit.slice(0, 8)}`
   if (moved === 0) return `${target} holds ${what}; it was there already, nothing moved`
-  const rate = seconds > 0 ? ` (${formatBytes(moved / seconds)}/s)` : ''
+  // The seconds count the start of the program too: of a small model they say nothing about the link.
+  const rate = seconds > 0 && moved > 1e8 ? ` (${formatBytes(moved / seconds)}/s)` : ''
   return `${target} holds ${what}; ${formatBytes(moved)} moved in ${formatSeconds(seconds)}${rate}`
 }

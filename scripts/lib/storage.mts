@@ -41,7 +41,13 @@ export function wantedClaim({ volume }: Storage, settings: Settings): Promise<Cl
 
 /** Pure: what brings the claim and its volume together, or why nothing may be touched. */
 export function decideStorage(storage: Storage, wanted: ClaimManifest): StorageDecision {
-  return claimProblem(storage.claim, wanted) ?? volumeProblem(storage.volume, wanted) ?? nextStep(storage, wanted)
+  return (
+    brokenClaim(storage, wanted) ??
+    brokenVolume(storage, wanted) ??
+    bound(storage, wanted) ??
+    neverBinds(storage, wanted) ??
+    nextStep(storage)
+  )
 }
 
 /** Brings the claim to Bound on its volume; gives what was done, or why it was done already, in a sentence. */
@@ -49,7 +55,6 @@ export async function bindStorage(session: Session): Promise<string> {
   const { settings, cluster, story, signal } = session
   const pace = new Pace(Math.min(GRACE_SECONDS, settings.timeout), signal, story)
   const done: string[] = []
-  let applied = false
   for (;;) {
     const storage = await readStorage(cluster, settings)
     const wanted = await wantedClaim(storage, settings)
@@ -58,18 +63,14 @@ export async function bindStorage(session: Session): Promise<string> {
       case 'refuse':
         throw new Failure(decision.fact, decision.next)
       case 'nothing':
-        return done.length === 0 ? `${decision.sentence} (was already)` : `${decision.sentence} (${done.join(', ')})`
+        return done.length === 0 ? `${decision.sentence} (was already)` : `${decision.sentence} (${done.join('; ')})`
       case 'release':
         if (await release(cluster, settings.pv, decision.resourceVersion))
-          done.push(`stale claimRef of ${settings.pv} removed`)
+          done.push(`${settings.pv} was Released: its stale claimRef is removed`)
         break
-      case 'apply': {
-        if (applied) break
-        const said = await cluster.apply(wanted)
-        if (said !== 'unchanged') done.push(`claim ${said}`)
-        applied = true
+      case 'apply':
+        done.push(`PVC ${await cluster.apply(wanted)}`)
         break
-      }
       case 'wait':
     }
     if (pace.over) throw await pending(cluster, storage.claim, settings)
@@ -91,74 +92,98 @@ async function release(cluster: Kubectl, pv: string, resourceVersion: string): P
   }
 }
 
-function claimProblem(claim: PersistentVolumeClaim | undefined, wanted: ClaimManifest): StorageDecision | undefined {
+function brokenClaim({ claim }: Storage, { metadata: { name }, spec }: ClaimManifest): StorageDecision | undefined {
   if (!claim) return undefined
-  const { name } = wanted.metadata
-  const pv = wanted.spec.volumeName
   if (claim.metadata.deletionTimestamp)
     return refuse(
       `PVC ${name} is being deleted and waits for the pods that use it`,
       'let them end, then run the same command again',
     )
-  const { volumeName, storageClassName = '' } = claim.spec
-  const phase = claim.status?.phase ?? 'Pending'
+  const { volumeName } = claim.spec
+  const phase = claim.status?.phase
   if (phase === 'Lost')
     return refuse(
       `PVC ${name} is Lost: its PV ${volumeName} is gone`,
-      `delete PVC ${name}, make the PV again, then run the same command again`,
+      `delete PVC ${name}, make the PV again, then run make fix-pvc`,
     )
-  if (phase === 'Bound' && volumeName !== pv)
+  if (phase === 'Bound' && volumeName !== spec.volumeName)
     return refuse(
-      `PVC ${name} is Bound to PV ${volumeName}, not to ${pv}`,
+      `PVC ${name} is Bound to PV ${volumeName}, not to ${spec.volumeName}`,
       'name that PV with --pv, or another claim with --pvc',
-    )
-  if (volumeName !== pv || storageClassName !== wanted.spec.storageClassName)
-    return refuse(
-      `PVC ${name} is ${phase} and asks for ${volumeName ? `PV ${volumeName}` : 'any PV'} of class ${storageClassName || 'none'}, not for PV ${pv} of class ${wanted.spec.storageClassName}`,
-      `delete PVC ${name} if nothing needs it, then run the same command again; or name another claim with --pvc`,
     )
   return undefined
 }
 
-function volumeProblem(volume: Storage['volume'], wanted: ClaimManifest): StorageDecision | undefined {
-  if (volume === 'hidden') return undefined
-  const { name, namespace } = wanted.metadata
-  const pv = wanted.spec.volumeName
+function brokenVolume({ claim, volume }: Storage, { metadata, spec }: ClaimManifest): StorageDecision | undefined {
+  const pv = spec.volumeName
+  const ours = `${metadata.namespace}/${metadata.name}`
+  if (volume === 'hidden') {
+    if (claim?.status?.phase === 'Bound') return undefined
+    const state = claim ? (claim.status?.phase ?? 'Pending') : 'not there'
+    return refuse(
+      `PVC ${metadata.name} is ${state}, and looking at PV ${pv} is not permitted, so why cannot be said`,
+      'ask somebody who may read PersistentVolumes to run make fix-pvc',
+    )
+  }
   if (!volume) return refuse(`PV ${pv} does not exist`, 'make it (terraform owns it), or name another with --pv')
-  if (volume.metadata.deletionTimestamp)
-    return refuse(`PV ${pv} is being deleted`, 'make it again, then run the same command again')
+  const { claimRef } = volume.spec
+  const theirs = `${claimRef?.namespace}/${claimRef?.name}`
+  if (claimRef && theirs !== ours)
+    return refuse(
+      `PV ${pv} is claimed by ${theirs}, not by ${ours}`,
+      'name that claim with --pvc and --namespace, or another PV with --pv',
+    )
   const { phase, message, reason } = volume.status ?? {}
   if (phase === 'Failed')
     return refuse(
       `PV ${pv} is Failed: ${message || reason || 'no reason given'}`,
-      'delete it and make it again (its data stays on the share)',
+      'delete the PV and make it again; its data stays on the share',
     )
-  const { claimRef, storageClassName = '', accessModes = [] } = volume.spec
-  if (claimRef && (claimRef.namespace !== namespace || claimRef.name !== name))
+  return undefined
+}
+
+function bound({ claim, volume }: Storage, { metadata, spec }: ClaimManifest): StorageDecision | undefined {
+  if (claim?.status?.phase !== 'Bound') return undefined
+  const sentence = `${metadata.name} is Bound to ${spec.volumeName}`
+  if (volume === 'hidden')
+    return { action: 'nothing', sentence: `${sentence}; looking at the PV itself is not permitted, skipped` }
+  if (volume?.status?.phase === 'Bound' && volume.spec.claimRef?.uid === claim.metadata.uid)
+    return { action: 'nothing', sentence }
+  return undefined
+}
+
+/** What the controller would only say by leaving the claim Pending. */
+function neverBinds(
+  { claim, volume }: Storage,
+  { metadata: { name }, spec }: ClaimManifest,
+): StorageDecision | undefined {
+  const wanted = spec.storageClassName
+  if (claim && claim.status?.phase !== 'Bound') {
+    const { volumeName, storageClassName = '' } = claim.spec
+    if (volumeName !== spec.volumeName || storageClassName !== wanted)
+      return refuse(
+        `PVC ${name} is Pending: it asks for ${volumeName ? `PV ${volumeName}` : 'any PV'} of class ${storageClassName || 'none'}, not for PV ${spec.volumeName} of class ${wanted}`,
+        `delete PVC ${name} if nothing needs it, then run make fix-pvc; or name another claim with --pvc`,
+      )
+  }
+  if (volume === 'hidden' || !volume) return undefined
+  const { storageClassName = '', accessModes = [] } = volume.spec
+  if (volume.metadata.deletionTimestamp)
+    return refuse(`PV ${volume.metadata.name} is being deleted`, 'make it again, then run make fix-pvc')
+  if (storageClassName !== wanted || !accessModes.includes('ReadWriteMany'))
     return refuse(
-      `PV ${pv} is claimed by ${claimRef.namespace}/${claimRef.name}, not by ${namespace}/${name}`,
-      'name that claim with --pvc and --namespace, or another PV with --pv',
-    )
-  if (storageClassName !== wanted.spec.storageClassName || !accessModes.includes('ReadWriteMany'))
-    return refuse(
-      `PV ${pv} has class ${storageClassName || 'none'} and access ${accessModes.join(', ')}; the claim asks for ${wanted.spec.storageClassName} and ReadWriteMany, so they never bind`,
+      `PV ${volume.metadata.name} is ${accessModes.join(', ')} of class ${storageClassName || 'none'}: a claim for ReadWriteMany of class ${wanted} stays Pending`,
       'correct the PV, or name another with --pv',
     )
   return undefined
 }
 
-function nextStep({ claim, volume }: Storage, wanted: ClaimManifest): StorageDecision {
-  const sentence = `${wanted.metadata.name} is Bound to ${wanted.spec.volumeName}`
-  const claimed = claim?.status?.phase === 'Bound'
-  if (volume === 'hidden' || !volume)
-    return claimed ? { action: 'nothing', sentence: `${sentence}, which may not be looked at` } : { action: 'apply' }
+function nextStep({ claim, volume }: Storage): StorageDecision {
+  if (volume === 'hidden' || !volume) return { action: 'wait' }
   const phase = volume.status?.phase
   if (phase === 'Released') return { action: 'release', resourceVersion: volume.metadata.resourceVersion }
-  if (phase === 'Bound' && claimed && volume.spec.claimRef?.uid === claim.metadata.uid)
-    return { action: 'nothing', sentence }
-  // One of the two says Bound and the other does not yet: the controller is at it.
-  if (claimed || (phase === 'Bound' && volume.spec.claimRef?.uid !== claim?.metadata.uid)) return { action: 'wait' }
-  return { action: 'apply' }
+  // What is left with a claim, or with a volume still Bound to the last one, is the controller's to do.
+  return claim || phase === 'Bound' ? { action: 'wait' } : { action: 'apply' }
 }
 
 async function pending(

@@ -32,7 +32,17 @@ export function verified(session: Session): Promise<Result> {
     const claim = await checkClaim(session)
     const files = claim.holds ? await checkFiles(session) : notChecked(session, claim)
     const jobs = await checkJobs(session, files.holds)
-    return verdict([claim, files, jobs], session.settings.model)
+    const checkpoints = [claim, files, jobs]
+    const result = verdict(checkpoints, session.settings.model)
+    const open = checkpoints.filter(({ holds }) => !holds)
+    if (open[0]) {
+      session.story.failed(
+        TITLE,
+        `${open.length} of ${checkpoints.length} checkpoints of ${session.settings.model} do not hold: ${open.map(({ title }) => title).join(', ')}`,
+      )
+      session.story.detail(open.length === 1 ? open[0].next : 'run make setup-model: it does what is missing, in order')
+    } else session.story.done(TITLE, `${checkpoints.length} checkpoints hold`)
+    return result
   })
 }
 
@@ -52,6 +62,8 @@ export function verdict(checkpoints: readonly Checkpoint[], model: string): Resu
 async function checkClaim({ cluster, settings }: Session): Promise<Checkpoint> {
   const title = 'claim'
   const found = await readStorage(cluster, settings)
+  if (!found.claim)
+    return { title, holds: false, sentence: `PVC ${settings.pvc} does not exist`, next: 'run make fix-pvc' }
   const decision = decideStorage(found, await wantedClaim(found, settings))
   if (decision.action === 'nothing') return { title, holds: true, sentence: decision.sentence, next: '' }
   if (decision.action === 'refuse') return { title, holds: false, sentence: decision.fact, next: decision.next }
@@ -153,7 +165,8 @@ async function jobState(
       : { sentence: `there is no Job ${name} and no evidence that it completed`, next: again }
   if (isTrue(job.status.conditions, 'Complete'))
     return { sentence: `${name} completed at ${job.status.completionTime}` }
-  if (!isTrue(job.status.conditions, 'Failed')) return { sentence: `${name} is running`, next: `${again}: it joins the Job and waits` }
+  if (!isTrue(job.status.conditions, 'Failed'))
+    return { sentence: `${name} is running`, next: `${again}: it joins the Job and waits` }
   const pods = await cluster.list<Pod>('pods', `batch.kubernetes.io/controller-uid=${job.metadata.uid}`)
   const events = await cluster.events(job.metadata.uid)
   return { sentence: `the last run of ${name} failed: ${diagnoseFailure({ job, pods, events }).detail}`, next: again }
