@@ -12,13 +12,18 @@ A proof is bound to the ETag the object had when its bytes were hashed: an objec
 import base64
 import hashlib
 import json
+import re
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from digest import can_restore
 from spaces import Spaces, Stored
+from window import SMALLEST_PART
+
+T = TypeVar("T")
 
 PLAN = ".upload-plan"
 JOURNALS = ".upload-journal/"
@@ -47,7 +52,7 @@ class Plan:
     revision: str
     commit: str
     include: list[str]
-    exclude: list[str] | None
+    exclude: list[str]
     job: str
     proofs: dict[str, Proof] = field(default_factory=dict)
     known: list[str] = field(default_factory=list)
@@ -77,25 +82,21 @@ class Journal:
 
 
 class Ledger:
-    """Reads and writes these documents; journals are written by a thread of their own, the newest state of each file."""
+    """Reads and writes these documents; journals that are saved are written by a thread of their own."""
 
     def __init__(self, spaces: Spaces) -> None:
         self._spaces = spaces
-        self._dirty: dict[str, Journal] = {}
+        self._saved: dict[str, tuple[Journal, Callable[[BaseException | None], None]]] = {}
         self._change = threading.Condition()
-        self._writing = False
-        self._error: BaseException | None = None
+        self._writing: str | None = None
         self._thread: threading.Thread | None = None
 
     def read_plan(self) -> Plan | None:
         """The plan that stands in the bucket; one that cannot be read is none."""
         document = self._read(PLAN)
         try:
-            if document is None:
-                return None
-            proofs = {str(path): Proof(**proof) for path, proof in document.pop("proofs").items()}
-            return Plan(**document, proofs=proofs)
-        except (TypeError, KeyError, AttributeError) as error:
+            return None if document is None else _plan(document)
+        except (TypeError, KeyError, AttributeError, ValueError) as error:
             print(f"an unreadable {PLAN} is ignored ({error})", flush=True)
             return None
 
@@ -107,7 +108,7 @@ class Ledger:
         """Paths that hop 2 found wrong."""
         document = self._read(SUSPECT)
         paths = document.get("paths") if document else None
-        return {str(path) for path in paths} if isinstance(paths, list) else set()
+        return {path for path in paths if isinstance(path, str)} if isinstance(paths, list) else set()
 
     def write_suspects(self, paths: set[str]) -> None:
         """Leaves word for hop 1 that these objects are not what their evidence says."""
@@ -122,61 +123,63 @@ class Ledger:
             for document in pool.map(self._read, keys):
                 try:
                     if document is not None:
-                        journal = Journal(**document)
+                        journal = _journal(document)
                         journals[journal.path] = journal
-                except TypeError as error:
+                except (TypeError, KeyError, ValueError) as error:
                     print(f"an unreadable journal is ignored ({error})", flush=True)
         return journals
 
-    def save(self, journal: Journal) -> None:
-        """Writes the journal soon; a newer one of the same file replaces one that waits."""
+    def save(self, journal: Journal, on_written: Callable[[BaseException | None], None]) -> None:
+        """Writes the journal soon and then calls on_written(None), or on_written(error).
+
+        A newer journal of the same file replaces one that still waits, whose on_written is then never called.
+        """
         with self._change:
             if self._thread is None:
-                self._thread = threading.Thread(target=self._write, name="journal", daemon=True)
+                self._thread = threading.Thread(target=self._write_saved, name="journal", daemon=True)
                 self._thread.start()
-            self._dirty[journal.path] = journal
+            self._saved[journal.path] = (journal, on_written)
             self._change.notify_all()
 
-    def flush(self, path: str | None = None, timeout: float | None = None) -> None:
-        """Waits until what was saved (of one path, or all) is written. Raises the Failure of a write."""
-        with self._change:
-            self._change.wait_for(
-                lambda: self._error or not (self._writing or (self._dirty if path is None else path in self._dirty)),
-                timeout,
-            )
-            if self._error:
-                raise self._error
+    def write(self, journal: Journal) -> None:
+        """Writes the journal now, in the place of one that still waits."""
+        self._withdraw(journal.path)
+        self._put(journal)
 
     def forget(self, path: str) -> None:
         """Removes one journal."""
-        with self._change:
-            self._dirty.pop(path, None)
-        self.flush(path)
+        self._withdraw(path)
         self._spaces.delete(_journal_key(path))
 
     def clear(self, objects: dict[str, Stored]) -> None:
         """Removes all of these documents among the objects; the plan goes last, since it knows the others' paths."""
-        self.flush()
         keys = [key for key in objects if key.startswith(JOURNALS)] + [key for key in (SUSPECT, PLAN) if key in objects]
         for key in keys:
             self._spaces.delete(key)
 
-    def _write(self) -> None:
+    def _withdraw(self, path: str) -> None:
+        """From here on, nothing that was saved before for this path will be written."""
+        with self._change:
+            self._saved.pop(path, None)
+            self._change.wait_for(lambda: self._writing != path)
+
+    def _write_saved(self) -> None:
         while True:
             with self._change:
-                self._writing = False
+                self._writing = None
                 self._change.notify_all()
-                self._change.wait_for(lambda: self._dirty)
-                path = next(iter(self._dirty))
-                journal = self._dirty.pop(path)
-                self._writing = True
+                self._change.wait_for(lambda: self._saved)
+                self._writing = next(iter(self._saved))
+                journal, on_written = self._saved.pop(self._writing)
             try:
-                self._spaces.put(_journal_key(path), json.dumps(asdict(journal), ensure_ascii=False).encode())
+                self._put(journal)
             except BaseException as error:
-                with self._change:
-                    self._error, self._writing = error, False
-                    self._change.notify_all()
-                return
+                on_written(error)
+            else:
+                on_written(None)
+
+    def _put(self, journal: Journal) -> None:
+        self._spaces.put(_journal_key(journal.path), json.dumps(asdict(journal), ensure_ascii=False).encode())
 
     def _read(self, key: str) -> dict[str, Any] | None:
         found = self._spaces.read(key)
@@ -184,15 +187,73 @@ class Ledger:
             return None
         try:
             document = json.loads(found[0])
-        except ValueError:
+        except (ValueError, RecursionError):
+            document = None
+        if not isinstance(document, dict):
             print(f"an unreadable {key} is ignored", flush=True)
             return None
-        return document if isinstance(document, dict) else None
+        return document
 
 
 def encode_state(state: bytes | None) -> str:
     """A running hash as text, empty where there is none."""
     return base64.b64encode(state).decode() if state else ""
+
+
+def _plan(document: dict[str, Any]) -> Plan:
+    """Data from outside. Raises TypeError, KeyError, AttributeError or ValueError where it is no plan."""
+    return Plan(
+        model=_of(str, document["model"]),
+        revision=_of(str, document["revision"]),
+        commit=_match(r"[0-9a-f]{40}", document["commit"]),
+        include=_texts(document["include"]),
+        exclude=_texts(document["exclude"]),
+        job=_of(str, document["job"]),
+        proofs={path: _proof(proof) for path, proof in document["proofs"].items()},
+        known=_texts(document["known"]),
+    )
+
+
+def _proof(document: dict[str, Any]) -> Proof:
+    sha256 = _match(r"[0-9a-f]{64}", document["sha256"])
+    return Proof(_of(int, document["size"]), sha256, _of(str, document["etag"]), _of(str, document["blob"]))
+
+
+def _journal(document: dict[str, Any]) -> Journal:
+    """Data from outside. Raises TypeError, KeyError or ValueError where it is no journal that this tool could have written."""
+    journal = Journal(
+        path=_of(str, document["path"]),
+        size=_of(int, document["size"]),
+        source=_of(str, document["source"]),
+        part_size=_of(int, document["part_size"]),
+        upload=_of(str, document["upload"]),
+        etags=_texts(document["etags"]),
+        state=_of(str, document["state"]),
+        sha256=_match(r"([0-9a-f]{64})?", document["sha256"]),
+    )
+    base64.b64decode(journal.state, validate=True)
+    if journal.part_size < SMALLEST_PART or journal.size < 0:
+        raise ValueError("its sizes are none of an upload")
+    parts = -(-journal.size // journal.part_size)
+    if len(journal.etags) > parts or (journal.sha256 and len(journal.etags) != parts):
+        raise ValueError("its parts are not those of its size")
+    return journal
+
+
+def _of(kind: type[T], value: Any) -> T:
+    if type(value) is not kind:
+        raise TypeError(f"{value!r:.80} is no {kind.__name__}")
+    return value
+
+
+def _texts(value: Any) -> list[str]:
+    return [_of(str, text) for text in _of(list, value)]
+
+
+def _match(pattern: str, value: Any) -> str:
+    if not re.fullmatch(pattern, _of(str, value)):
+        raise ValueError(f"{value!r:.80} is no hash")
+    return str(value)
 
 
 def _journal_key(path: str) -> str:

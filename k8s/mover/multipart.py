@@ -41,19 +41,22 @@ class Agreement:
 class Uploader:
     """Sends parts while others are fetched; `LANES` at a time, which also bounds the PUTs of one object."""
 
-    def __init__(self, spaces: Spaces, window: Window) -> None:
-        self._spaces = spaces
+    def __init__(self, window: Window) -> None:
         self._window = window
         self._pool = ThreadPoolExecutor(LANES, thread_name_prefix="store")
 
-    def submit(self, key: str, upload: str, part: Part, on_stored: Callable[[str], None]) -> None:
-        """Sends the part, calls on_stored(etag), and gives the bytes back."""
+    def submit(self, part: Part, store: Callable[[Part], None]) -> None:
+        """Runs store(part), and gives the bytes back."""
         part.hold()
-        self._pool.submit(self._store, key, upload, part, on_stored)
+        self._pool.submit(self._run, part, store)
 
-    def _store(self, key: str, upload: str, part: Part, on_stored: Callable[[str], None]) -> None:
+    def fail(self, error: BaseException) -> None:
+        """Ends the run."""
+        self._window.fail(error)
+
+    def _run(self, part: Part, store: Callable[[Part], None]) -> None:
         try:
-            on_stored(self._spaces.upload_part(key, upload, part.number + 1, part.view, part.sha256))
+            store(part)
         except Again as error:
             self._window.abandon(part, error)
         except BaseException as error:
@@ -63,12 +66,16 @@ class Uploader:
 
 
 class MultipartSink:
-    """One object: parts are stored in any order, joined only after the whole file's hash agreed."""
+    """One object: parts are stored in any order, joined only after the whole file's hash agreed.
+
+    A part's bytes are kept until a journal that counts the part is in the bucket: whatever a kill loses was in the
+    window, however long a part before it or the journal takes.
+    """
 
     def __init__(
         self,
         file: HubFile,
-        upload: str,
+        upload: str | None,
         part_size: int,
         etags: list[str],
         spaces: Spaces,
@@ -86,53 +93,74 @@ class MultipartSink:
         self._on_proof = on_proof
         self._on_again = on_again
         self._agreement = Agreement(file)
+        # Of a git blob's running hash nothing can be saved, and one part is never resumed.
+        self._resumable = file.sha256 is not None and file.size > part_size
+        self._creation = threading.Lock()
         self._lock = threading.Lock()
         self._etags = dict(enumerate(etags))
         self._states: dict[int, str] = {}
         self._journaled = len(etags)
+        self._kept: dict[int, Part] = {}
+        self._dropped = False
 
     def accept(self, part: Part) -> None:
         """Starts storing the part; its place in the file does not matter."""
-        self._uploader.submit(self._file.path, self._upload, part, lambda etag: self._on_stored(part.number, etag))
+        self._uploader.submit(part, self._store)
 
     def proceed(self, part: Part, digest: Sha256) -> None:
         """Remembers the running hash behind this part."""
         self._agreement.update(part.view)
+        if not self._resumable:
+            return
         state = encode_state(digest.state())
         with self._lock:
             self._states[part.number] = state
+            if not self._dropped:
+                part.hold()
+                self._kept[part.number] = part
         self._advance()
+
+    def drop(self) -> None:
+        """Gives the parts back that wait for their journal."""
+        with self._lock:
+            self._dropped = True
+            kept, self._kept = list(self._kept.values()), {}
+        for part in kept:
+            part.release()
 
     def finish(self, sha256: str) -> None:
         """Joins the parts. The journal says first which parts agreed: a kill behind the join finds the object proved by its ETag."""
         self._agreement.check(sha256)
         etags = [self._etags[number] for number in range(len(self._etags))]
-        self._ledger.save(self._journal(etags, "", sha256))
-        self._ledger.flush(self._file.path)
-        try:
-            self._spaces.complete_upload(self._file.path, self._upload, etags)
-        except Gone:
-            # A repeated or lost answer looks the same as an upload that was aborted: the object itself tells.
-            stored = self._spaces.listing().objects.get(self._file.path)
-            if stored is None or stored.etag != multipart_etag(etags):
-                raise
+        self._ledger.write(self._journal(etags, "", sha256))
+        join(self._spaces, self._file.path, self._upload_id(), etags)
         self._on_proof(self._file.path, Proof(self._file.size, sha256, multipart_etag(etags) or "", self._file.blob))
 
     def restart(self, error: Again) -> Transfer | None:
         """Drops wrong parts; what comes next is the run's to say."""
-        if isinstance(error, WrongBytes):
+        if isinstance(error, WrongBytes) and self._upload is not None:
             self._spaces.abort_upload(self._file.path, self._upload)
         self._ledger.forget(self._file.path)
         return self._on_again(self._file, error)
 
-    def _on_stored(self, number: int, etag: str) -> None:
+    def _store(self, part: Part) -> None:
+        etag = self._spaces.upload_part(self._file.path, self._upload_id(), part.number + 1, part.view, part.sha256)
         with self._lock:
-            self._etags[number] = etag
+            self._etags[part.number] = etag
         self._advance()
+
+    def _upload_id(self) -> str:
+        """Begins the upload with its first part: a kill leaves none of the files that were still to come."""
+        with self._creation:
+            if self._upload is None:
+                self._upload = self._spaces.create_upload(self._file.path)
+                if self._resumable:
+                    self._save([], "")
+            return self._upload
 
     def _advance(self) -> None:
         """Writes the journal whenever the run of parts that are both stored and hashed has grown."""
-        if self._file.sha256 is None:
+        if not self._resumable:
             return
         with self._lock:
             count = self._journaled
@@ -144,12 +172,23 @@ class MultipartSink:
                 del self._states[number]
             state = self._states.pop(count - 1)
             self._journaled = count
-            journal = self._journal([self._etags[number] for number in range(count)], state)
-            self._ledger.save(journal)
+            self._save([self._etags[number] for number in range(count)], state)
+
+    def _save(self, etags: list[str], state: str) -> None:
+        self._ledger.save(self._journal(etags, state), lambda error: self._on_written(len(etags), error))
+
+    def _on_written(self, count: int, error: BaseException | None) -> None:
+        if error is not None:
+            self._uploader.fail(error)
+            return
+        with self._lock:
+            counted = [self._kept.pop(number) for number in list(self._kept) if number < count]
+        for part in counted:
+            part.release()
 
     def _journal(self, etags: list[str], state: str, sha256: str = "") -> Journal:
         file = self._file
-        return Journal(file.path, file.size, source_of(file), self._part_size, self._upload, etags, state, sha256)
+        return Journal(file.path, file.size, source_of(file), self._part_size, self._upload or "", etags, state, sha256)
 
 
 class ReadBackSink:
@@ -175,6 +214,9 @@ class ReadBackSink:
         """Adds the part to the file's own hash."""
         self._agreement.update(part.view)
 
+    def drop(self) -> None:
+        """Nothing is kept."""
+
     def finish(self, sha256: str) -> None:
         """Adopts the object as it was when it was listed."""
         self._agreement.check(sha256)
@@ -183,6 +225,17 @@ class ReadBackSink:
     def restart(self, error: Again) -> Transfer | None:
         """It is not what was published, or it changed while it was read."""
         return self._on_again(self._file, error)
+
+
+def join(spaces: Spaces, key: str, upload: str, etags: list[str]) -> None:
+    """Joins the parts into their object. Raises Gone when neither the upload nor just this object is there."""
+    try:
+        spaces.complete_upload(key, upload, etags)
+    except Gone:
+        # A repeated call after a lost answer looks the same as an upload that was aborted: the object itself tells.
+        stored = spaces.listing().objects.get(key)
+        if stored is None or stored.etag != multipart_etag(etags):
+            raise
 
 
 def source_of(file: HubFile) -> str:

@@ -53,6 +53,9 @@ class PartialSink:
             self._flush = self._flusher.submit(write_back, self._descriptor, self._flushed, end)
             self._flushed = end
 
+    def drop(self) -> None:
+        """Nothing is kept."""
+
     def finish(self, sha256: str) -> None:
         """fsync and rename, if these are the bytes that the evidence lists."""
         if sha256 != self._file.sha256:

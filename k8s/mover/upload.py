@@ -12,7 +12,7 @@ from evidence import UPLOAD_SENTINEL, Evidence, File, NotEvidence, is_reserved, 
 from failure import Again, Failure, Stopped
 from hub import Hub, HubFile
 from ledger import SUSPECT, Journal, Ledger, Plan, Proof
-from multipart import Agreement, MultipartSink, ReadBackSink, Uploader, WrongBytes, source_of, wrong_bytes
+from multipart import Agreement, MultipartSink, ReadBackSink, Uploader, WrongBytes, join, source_of, wrong_bytes
 from progress import Progress
 from retry import retry
 from selection import effective_exclude, is_selected
@@ -279,12 +279,8 @@ class Upload:
 
     def _abort_abandoned(self, listing: Listing) -> None:
         for upload in self._spaces.uploads():
-            try:
-                parts = self._spaces.list_parts(upload.key, upload.id)
-            except Gone:
-                continue
-            newest = max((modified for _, _, modified in parts.values()), default=upload.initiated)
-            if (listing.at - newest).total_seconds() > ABANDONED_SECONDS:
+            last = self._spaces.last_write(upload)
+            if last is not None and (listing.at - last).total_seconds() > ABANDONED_SECONDS:
                 print(f"aborting an abandoned upload of {upload.key}", flush=True)
                 self._spaces.abort_upload(upload.key, upload.id)
 
@@ -343,21 +339,33 @@ class Upload:
 
     def _carry_large(self, files: list[HubFile], listing: Listing) -> None:
         self._window = Window(self._settings.buffer, self._stop, hash_parts=True)
-        self._uploader = Uploader(self._spaces, self._window)
+        self._uploader = Uploader(self._window)
         transfers = [self._begin(file, listing.objects.get(file.path)) for file in files]
         self._window.run(transfer for transfer in transfers if transfer is not None)
 
     def _begin(self, file: HubFile, stored: Stored | None) -> Transfer | None:
-        """How this file goes on: read back what is there, resume its upload, or start; None where it is proved already."""
-        if stored is not None and self._may_hold(file, stored):
-            return self._read_back(file, stored)
+        """How this file goes on: resume its upload, read back what is there, or start; None where it is proved already.
+
+        An upload that was begun comes first: whoever began it knew that the object is none, or another one.
+        """
         journal = self._journals.pop(file.path, None)
-        if journal is not None and journal.source == source_of(file) and journal.size == file.size:
+        if journal is not None and self._fits(journal, file, stored):
             try:
                 return self._join(file, journal) if journal.sha256 else self._resume(file, journal)
             except Gone as error:
-                print(f"starting {file.path} again: {error}", flush=True)
+                print(f"not going on with the upload of {file.path}: {error}", flush=True)
+                stored = self._spaces.listing().objects.get(file.path)
+        if stored is not None and self._may_hold(file, stored):
+            return self._read_back(file, stored)
         return self._start(file)
+
+    def _fits(self, journal: Journal, file: HubFile, stored: Stored | None) -> bool:
+        """Whether the journal is of just these bytes, and its upload is still to be joined."""
+        if (journal.size, journal.source) != (file.size, source_of(file)):
+            return False
+        if journal.sha256 and file.sha256 is not None and journal.sha256 != file.sha256:
+            return False
+        return not journal.sha256 or stored is None or stored.etag != multipart_etag(journal.etags)
 
     def _may_hold(self, file: HubFile, stored: Stored | None) -> bool:
         """Whether an object may be the file, so that reading it back is worth it."""
@@ -365,14 +373,11 @@ class Upload:
 
     def _start(self, file: HubFile) -> Transfer:
         size = part_size(file.size, self._settings.buffer, PARTS_LIMIT)
-        upload = self._spaces.create_upload(file.path)
-        if file.sha256 is not None:
-            self._ledger.save(Journal(file.path, file.size, source_of(file), size, upload, [], ""))
-        return self._transfer(file, upload, size, [], Sha256())
+        return self._transfer(file, None, size, [], Sha256())
 
     def _join(self, file: HubFile, journal: Journal) -> None:
         """All parts were stored and agreed; only the join is missing. Raises Gone."""
-        self._spaces.complete_upload(file.path, journal.upload, journal.etags)
+        join(self._spaces, file.path, journal.upload, journal.etags)
         self._prove(file.path, Proof(file.size, journal.sha256, multipart_etag(journal.etags) or "", file.blob))
         self._progress.hash(file.size)
 
@@ -393,7 +398,7 @@ class Upload:
         self._progress.hash(done)
         return self._transfer(file, journal.upload, journal.part_size, journal.etags, Sha256(state))
 
-    def _transfer(self, file: HubFile, upload: str, size: int, etags: list[str], digest: Sha256) -> Transfer:
+    def _transfer(self, file: HubFile, upload: str | None, size: int, etags: list[str], digest: Sha256) -> Transfer:
         sink = MultipartSink(
             file, upload, size, etags, self._spaces, self._ledger, self._uploader, self._prove, self._again
         )
@@ -420,8 +425,10 @@ class Upload:
 
     def _again(self, file: HubFile, error: Again) -> Transfer | None:
         """A file that has to be taken up again: bytes that stay wrong and uploads that are always taken away end the run."""
-        self._progress.hash(-self._resumed.pop(file.path, 0))
-        self._attempts[file.path] += 1
+        resumed = self._resumed.pop(file.path, 0)
+        self._progress.hash(-resumed)
+        # The wrong ones may have come before this run: they are no attempt of its own.
+        self._attempts[file.path] += 0 if resumed and isinstance(error, WrongBytes) else 1
         if isinstance(error, WrongBytes):
             if self._attempts[file.path] > 1:
                 raise wrong_bytes(file.path, error)

@@ -53,6 +53,9 @@ class Sink(Protocol):
     def proceed(self, part: "Part", digest: Sha256) -> None:
         """The same part, now in file order and hashed."""
 
+    def drop(self) -> None:
+        """The file is given up: parts that are still held are released, and none is held from now on."""
+
     def finish(self, sha256: str) -> None:
         """All parts are hashed and released."""
 
@@ -169,6 +172,7 @@ class Window:
             stranded, transfer._pending = list(transfer._pending.values()), {}
         for other in stranded:
             other.release()
+        transfer.sink.drop()
 
     def _enqueue(self, transfer: Transfer, *, next: bool = False) -> None:
         """Under `_change`: lines the file up, last or as the next one."""

@@ -127,12 +127,14 @@ class Round:
 
 
 class RandomSink:
-    """Keeps some parts for a while, as an upload does, and now and then has enough of its file."""
+    """Keeps parts while they are stored and until they are journaled, as an upload does, and now and then has enough of its file."""
 
     def __init__(self, round_: Round, name: str, size: int, first: int, resumed: int) -> None:
         self.round, self.name, self.size, self.resumed = round_, name, size, resumed
         self.following = first
         self.kept = 0
+        self.waiting: dict[int, Part] = {}
+        self.dropped = False
         self.lock = threading.Lock()
 
     def again(self, factor: float) -> bool:
@@ -166,12 +168,32 @@ class RandomSink:
     def proceed(self, part: Part, digest: Sha256) -> None:
         assert part.number == self.following, "parts come in file order"
         self.following += 1
+        with self.lock:
+            if not self.dropped:
+                part.hold()
+                self.waiting[part.number] = part
+        self.round.pool.submit(self.write, part.number + 1)
         self.round.chance.pause()
         if self.again(0.2):
             raise Again("proceed")
 
+    def write(self, count: int) -> None:
+        self.round.chance.pause()
+        with self.lock:
+            written = [self.waiting.pop(number) for number in list(self.waiting) if number < count]
+        for part in written:
+            part.release()
+
+    def drop(self) -> None:
+        with self.lock:
+            self.dropped = True
+            waiting, self.waiting = list(self.waiting.values()), {}
+        for part in waiting:
+            part.release()
+
     def finish(self, sha256: str) -> None:
         assert self.kept == 0, "no part is held any more"
+        assert not self.waiting, "no part is held any more"
         assert self.following == -(-len(self.round.bodies[self.name]) // self.size), "no part is missing"
         self.round.chance.pause()
         if self.again(1.0):
