@@ -219,7 +219,8 @@ class Upload:
             if path in listing.objects and not is_reserved(path):
                 print(f"removing {path}: it was of an earlier commit or filter", flush=True)
                 self._spaces.delete(path)
-        self._await_next_second(listing)
+        self._await_rest(listing)
+        self._check_plan()
         self._spaces.put(UPLOAD_SENTINEL, self._evidence().dump())
         self._abort_abandoned(listing)
         self._ledger.clear(self._spaces.listing().objects)
@@ -243,7 +244,8 @@ class Upload:
         """Moves or reads back until a fresh listing shows every object as it was proved; gives that listing."""
         for _ in range(ROUNDS):
             missing = [file for path, file in self._wanted.items() if path not in self._proofs]
-            self._progress.enter("moving")
+            if missing:
+                self._progress.enter("moving")
             self._carry_small([file for file in missing if file.size <= SMALL], listing)
             self._carry_large([file for file in missing if file.size > SMALL], listing)
             listing = self._spaces.listing()
@@ -261,12 +263,29 @@ class Upload:
         path = next(path for path in self._wanted if path not in self._proofs)
         raise Failure("spaces-unsteady", f"{path} in Spaces keeps changing while it is being proved")
 
-    def _await_next_second(self, listing: Listing) -> None:
-        """So that an object replaced from now on has a time that is not before the evidence's."""
-        newest = max(listing.objects[path].modified for path in self._wanted)
-        seconds = (newest - listing.at).total_seconds() + 1.05
-        if seconds > 0 and self._stop.wait(min(seconds, 3.0)):
-            raise Stopped()
+    def _await_rest(self, listing: Listing) -> None:
+        """Until a whole second has passed over the newest object, so that one replaced from now on is not older than the evidence."""
+        for _ in range(ROUNDS):
+            newest = max(listing.objects[path].modified for path in self._wanted)
+            seconds = (newest - listing.at).total_seconds() + 1.05
+            if seconds > 0 and self._stop.wait(min(seconds, 3.0)):
+                raise Stopped()
+            latest = self._prove_all(listing)
+            if all(latest.objects[path] == listing.objects[path] for path in self._wanted):
+                return
+            listing = latest
+        raise Failure("spaces-unsteady", f"objects of {self._settings.model} in Spaces keep being replaced")
+
+    def _check_plan(self) -> None:
+        """Evidence of this commit must not appear over objects that another run is changing to another one."""
+        plan = self._ledger.read_plan()
+        mine = (self._commit, list(self._include), list(self._exclude))
+        if plan is not None and (plan.commit, plan.include, plan.exclude) != mine:
+            raise Failure(
+                "spaces-unsteady",
+                f"another run began to move commit {plan.commit[:8]} of {self._settings.model}, "
+                f"this one moved {self._commit[:8]}",
+            )
 
     def _report_unknown(self, listing: Listing, known: set[str]) -> None:
         unknown = [
