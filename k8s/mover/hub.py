@@ -48,7 +48,12 @@ class Hub:
 
     def resolve(self, revision: str) -> str:
         """The commit (40 hex) that a branch, tag or commit stands for now."""
-        info = retry(lambda: self._json(self._api("revision", revision))[0], self._stop)
+        try:
+            info = retry(lambda: self._json(self._api("revision", revision))[0], self._stop)
+        except Failure as failure:
+            if failure.cause != "no-revision":
+                raise
+            raise Failure("no-revision", f"{self._model} has no revision {revision!r} on the Hub") from failure
         commit = info.get("sha") if isinstance(info, dict) else None
         if not isinstance(commit, str) or not re.fullmatch(r"[0-9a-f]{40}", commit):
             raise Failure("wrong-answer", f"the Hub named no commit for revision {revision!r} of {self._model}")
