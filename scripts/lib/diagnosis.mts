@@ -164,13 +164,13 @@ function ofWaitingContainer(pod: Pod, events: readonly Event[]): Diagnosis | und
       if (name && kind === 'secret')
         return permanent(
           'no-secret',
-          `Secret ${name} does not exist in this namespace`,
+          `Secret ${name} does not exist in namespace ${pod.metadata.namespace}`,
           `create it (README, Prerequisites), then run the same command again`,
         )
       if (name)
         return permanent(
           'no-configmap',
-          `ConfigMap ${name} does not exist in this namespace`,
+          `ConfigMap ${name} does not exist in namespace ${pod.metadata.namespace}`,
           'run the same command again with --restart',
         )
       return permanent(
@@ -199,7 +199,7 @@ function ofScheduling(pod: Pod): Diagnosis | undefined {
   if (claim)
     return permanent(
       'no-claim',
-      `claim ${claim} does not exist in this namespace`,
+      `claim ${claim} does not exist in namespace ${pod.metadata.namespace}`,
       'run make fix-pvc, then the same command again',
     )
   if (/unbound immediate PersistentVolumeClaims|persistentvolumeclaim/.test(reason))
@@ -223,7 +223,7 @@ function ofMount(pod: Pod, events: readonly Event[]): Diagnosis | undefined {
   if (configMap)
     return permanent(
       'no-configmap',
-      `ConfigMap ${configMap} does not exist in this namespace`,
+      `ConfigMap ${configMap} does not exist in namespace ${pod.metadata.namespace}`,
       'run the same command again with --restart',
     )
   return temporary(

@@ -12,7 +12,6 @@ import {
 } from './diagnosis.mts'
 import { Failure, Interrupted } from './failure.mts'
 import { isFinished } from './job.mts'
-import { CONTAINER } from './manifest.mts'
 import type { Job, Metadata, Pod } from './objects.mts'
 import { Pace, timeoutFailure } from './pace.mts'
 import { PodLog } from './podlog.mts'
@@ -22,7 +21,6 @@ import type { Session } from './session.mts'
 /** How long something that may heal (no node yet, a claim pending) is waited for. */
 const GRACE_SECONDS = 120
 const LOG_END_MS = 3000
-const LAST_LINES = 10
 
 /** The Job was deleted by somebody while it was followed. */
 export class JobGone extends Failure {}
@@ -31,6 +29,7 @@ export class JobGone extends Failure {}
 export class Follower {
   readonly #session: Session
   readonly #job: Metadata
+  readonly #stays: boolean
   #log: PodLog | undefined
   #said = ''
   #hindered: { cause: string; since: number } | undefined
@@ -38,9 +37,11 @@ export class Follower {
   #keptBack: string[] = []
   readonly #failedPods = new Set<string>()
 
-  constructor(session: Session, job: Metadata) {
+  /** `stays`: the Job goes on without us, and whoever is told of an end is told how to come back. */
+  constructor(session: Session, job: Metadata, stays: boolean) {
     this.#session = session
     this.#job = job
+    this.#stays = stays
   }
 
   /** Waits for Complete and gives the mover's report; throws on Failed, on what cannot heal, and after the timeout. */
@@ -53,15 +54,17 @@ export class Follower {
         const snapshot = await pace.look(() => this.#look(), overdue)
         await this.#tell(snapshot)
         if (isTrue(snapshot.job.status.conditions, 'Complete')) return await this.#completed(snapshot)
-        if (isTrue(snapshot.job.status.conditions, 'Failed'))
-          throw await this.#failed(diagnoseFailure(snapshot), snapshot)
+        if (isTrue(snapshot.job.status.conditions, 'Failed')) throw this.#failed(snapshot)
         const hindrance = diagnoseWaiting(snapshot)
-        if (this.#isHopeless(hindrance)) throw failureOf(hindrance)
+        if (this.#isHopeless(hindrance)) {
+          if (this.#stays) story.detail(`Job ${this.#job.name} stays in the cluster as it is; ${this.#howToStop()}`)
+          throw failureOf(hindrance)
+        }
         if (pace.over) throw overdue()
         await pace.wait()
       }
     } catch (error) {
-      if (error instanceof Interrupted) this.#sayHowToComeBack()
+      if (error instanceof Interrupted && this.#stays) this.#sayHowToComeBack()
       throw error
     } finally {
       await this.#log?.finish(0)
@@ -87,52 +90,63 @@ export class Follower {
 
   /** Passes on what is new: the state of the newest pod, retries and their causes, log lines. */
   async #tell({ pods, job, events }: Snapshot): Promise<void> {
-    const { story, cluster } = this.#session
+    const { story } = this.#session
     for (const pod of pods) {
       if (pod.status.phase !== 'Failed' || this.#failedPods.has(pod.metadata.uid)) continue
       this.#failedPods.add(pod.metadata.uid)
+      await this.#drain(pod)
       if (isTrue(job.status.conditions, 'Failed')) continue
-      if (this.#log?.pod === pod.metadata.name) await this.#log.finish(LOG_END_MS)
-      story.detail(
-        `pod ${pod.metadata.name} failed, the Job tries again: ${diagnosePod(pod)?.detail ?? 'no reason given'}`,
-      )
+      const why = diagnosePod(pod)?.detail ?? 'no reason given'
+      story.detail(`pod ${pod.metadata.name} failed, the Job tries again: ${why}`)
     }
     const pod = newestPod(pods)
-    const now = diagnoseWaiting({ job, pods, events })?.detail ?? (pod && describePod(pod))
-    if (now && now !== this.#said) story.detail(now)
+    const hindrance = diagnoseWaiting({ job, pods, events })
+    const now = hindrance?.detail ?? (pod && describePod(pod))
+    // What ends the wait is said at the end.
+    if (now && now !== this.#said && !hindrance?.fatal) story.detail(now)
     this.#said = now ?? this.#said
-    if (!pod || !hasLog(pod)) return
-    if (this.#log?.pod !== pod.metadata.name) {
-      await this.#log?.finish(0)
-      this.#log = new PodLog(cluster, pod.metadata.name, (line) => this.#pass(line))
-    }
-    this.#log.resume(terminated(pod) !== undefined)
-  }
-
-  /** The mover ends with its cause and next step, which are ours to say, last: they are kept back. */
-  #pass(line: string): void {
-    if (/^(failed|next): /.test(line)) this.#keptBack.push(line)
-    else if (line !== this.#lastLine) this.#session.story.detail(line)
-    this.#lastLine = line
+    if (pod && hasLog(pod)) (await this.#logOf(pod)).resume(terminated(pod) !== undefined)
   }
 
   async #completed({ pods }: Snapshot): Promise<MoverDone | undefined> {
-    await this.#log?.finish(LOG_END_MS)
     const pod = newestPod(pods.filter((one) => one.status.phase === 'Succeeded'))
-    const report = pod && parseReport(terminated(pod)?.message)
+    if (!pod) return undefined
+    await this.#drain(pod)
+    const report = parseReport(terminated(pod)?.message)
     return report?.state === 'done' ? report : undefined
   }
 
-  async #failed(diagnosis: Diagnosis, { pods }: Snapshot): Promise<Failure> {
-    const { cluster, story } = this.#session
-    await this.#log?.finish(LOG_END_MS)
-    const pod = newestPod(pods)
-    // Whoever joins late, or whose pod ended faster than a log could be opened, has seen nothing of it.
-    if (pod && hasLog(pod) && !(this.#log?.pod === pod.metadata.name && this.#log.shown))
-      for (const line of await cluster.lastLines(pod.metadata.name, CONTAINER, LAST_LINES)) story.detail(line)
+  #failed(snapshot: Snapshot): Failure {
+    const pod = newestPod(snapshot.pods)
     // A termination message that got lost on the way leaves these as the only words there are.
-    if (pod && !parseReport(terminated(pod)?.message)) for (const line of this.#keptBack) story.detail(line)
-    return failureOf(diagnosis)
+    if (pod && !parseReport(terminated(pod)?.message))
+      for (const line of this.#keptBack) this.#session.story.detail(line)
+    return failureOf(diagnoseFailure(snapshot))
+  }
+
+  async #logOf(pod: Pod): Promise<PodLog> {
+    const { name } = pod.metadata
+    if (this.#log?.pod !== name) {
+      await this.#log?.finish(0)
+      this.#keptBack = []
+      this.#log = new PodLog(this.#session.cluster, name, (line) => this.#pass(line))
+    }
+    return this.#log
+  }
+
+  /** The rest of what a pod that has ended wrote. */
+  async #drain(pod: Pod): Promise<void> {
+    if (!hasLog(pod)) return
+    const log = await this.#logOf(pod)
+    log.resume(true)
+    await log.finish(LOG_END_MS)
+  }
+
+  #pass(line: string): void {
+    // The mover's last two lines are its cause and next step, which are ours to say, at the end.
+    if (/^(failed|next): /.test(line)) this.#keptBack.push(line)
+    else if (line !== '' && line !== this.#lastLine) this.#session.story.detail(line)
+    this.#lastLine = line
   }
 
   #isHopeless(hindrance: Diagnosis | undefined): hindrance is Diagnosis {
@@ -140,23 +154,26 @@ export class Follower {
       this.#hindered = undefined
       return false
     }
-    if (this.#hindered?.cause !== hindrance.cause) this.#hindered = { cause: hindrance.cause, since: Date.now() }
-    return hindrance.fatal || Date.now() - this.#hindered.since > GRACE_SECONDS * 1000
+    if (this.#hindered?.cause !== hindrance.cause) this.#hindered = { cause: hindrance.cause, since: performance.now() }
+    return hindrance.fatal || performance.now() - this.#hindered.since > GRACE_SECONDS * 1000
   }
 
   #overdue(): Failure {
-    const { settings } = this.#session
-    return timeoutFailure(
-      `Job ${this.#job.name} is not done after ${settings.timeout} s; it goes on in the cluster`,
-      `follow it again: ${this.#session.again}`,
-    )
+    const { settings, again } = this.#session
+    const fact = `Job ${this.#job.name} is not done after ${settings.timeout} s`
+    return this.#stays
+      ? timeoutFailure(`${fact}; it goes on in the cluster`, `follow it again: ${again}`)
+      : timeoutFailure(fact, 'give it longer with --timeout')
   }
 
   #sayHowToComeBack(): void {
-    const { cluster, story, again } = this.#session
-    story.detail(`Job ${this.#job.name} goes on in the cluster`)
+    const { story, again } = this.#session
+    story.detail(`Job ${this.#job.name} goes on in the cluster; ${this.#howToStop()}`)
     story.detail(`follow it again: ${again}`)
-    story.detail(`stop it: ${cluster.command('delete', 'job', this.#job.name)}`)
+  }
+
+  #howToStop(): string {
+    return `to stop it: ${this.#session.cluster.command('delete', 'job', this.#job.name)}`
   }
 }
 

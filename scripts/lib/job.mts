@@ -31,8 +31,8 @@ export function decide(found: Job | undefined, wanted: JobManifest, restart: boo
   const model = found.metadata.annotations?.[annotation.model]
   const ours = model === wanted.metadata.annotations[annotation.model]
   if (isFinished(found)) {
-    const whose = ours ? 'the finished Job' : `the finished Job of ${model ?? 'an unnamed model'}`
-    return { action: 'replace', reason: `${whose} ${name} makes room` }
+    const whose = ours ? '' : ` of ${model ?? 'a model that it does not name'}: the names of both shorten to the same`
+    return { action: 'replace', reason: `finished Job ${name} deleted${whose}` }
   }
   if (!ours)
     return {
@@ -40,7 +40,7 @@ export function decide(found: Job | undefined, wanted: JobManifest, restart: boo
       fact: `Job ${name} is running for ${model ? `another model, ${model}` : 'a model that it does not name'}: the names of both shorten to the same`,
       next: 'wait until it is done, then run the same command again',
     }
-  if (restart) return { action: 'replace', reason: `the running Job ${name} is stopped (--restart)` }
+  if (restart) return { action: 'replace', reason: `running Job ${name} stopped and deleted (--restart)` }
   const running = settingsOf(found.spec)
   const asked = settingsOf(wanted.spec)
   if (hashOf(running) === hashOf(asked)) return { action: 'join' }
@@ -78,10 +78,13 @@ export async function startJob(
   const { name } = wanted.metadata
   const pace = new Pace(settings.timeout, signal, story)
   let created = false
+  let waited = false
   // Only the first look may stop a running Job: one that appears later is somebody else's start in the same moment.
   let restart = settings.restart
   for (;;) {
-    const found = await cluster.find<Job>('job', name)
+    const look = () => cluster.find<Job>('job', name)
+    // Before anything was done, a cluster that does not answer is the answer.
+    const found = waited ? await pace.look(look, () => stuck(cluster, name)) : await look()
     const decision = decide(found, wanted, restart)
     switch (decision.action) {
       case 'refuse':
@@ -100,6 +103,7 @@ export async function startJob(
         if (found && (await cluster.deleteJob(found.metadata, 'Foreground'))) story.begun(title, decision.reason)
         break
       case 'wait-until-gone':
+        waited = true
         if (pace.over) throw stuck(cluster, name)
         await pace.wait()
     }

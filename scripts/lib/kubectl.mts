@@ -33,6 +33,9 @@ interface Item {
   metadata: Metadata
 }
 
+/** Lines that were written before we came: enough for the story of a pod that failed at once, not a night's progress. */
+const BACKLOG = 20
+
 /** kubectl waits for ever on a server that accepts and says nothing. */
 const REQUEST_TIMEOUT = '--request-timeout=20s'
 
@@ -128,16 +131,9 @@ export class Kubectl {
       `--container=${container}`,
       '--follow',
       '--timestamps',
-      ...(since ? [`--since-time=${since}`] : []),
+      since ? `--since-time=${since}` : `--tail=${BACKLOG}`,
     ]
     await runChild(this.#argv(args), { signal, onStdout: onChunk })
-  }
-
-  /** The last lines of a container's log; empty where there is none to be had. */
-  async lastLines(pod: string, container: string, count: number): Promise<string[]> {
-    const args = ['logs', pod, `--container=${container}`, `--tail=${count}`, REQUEST_TIMEOUT]
-    const { stdout } = await runChild(this.#argv(args), { signal: this.#signal })
-    return stdout.split('\n').filter((line) => line !== '')
   }
 
   #argv(args: readonly string[]): string[] {
@@ -196,6 +192,13 @@ export function explain(cluster: Kubectl, args: readonly string[], result: Child
       reason,
       said,
       `ask for this right in namespace ${namespace} of ${context}, or use another --context or --namespace`,
+    )
+  const absent = /namespaces "([^"]*)" not found/.exec(said)?.[1]
+  if (absent)
+    return new KubectlError(
+      reason,
+      `there is no namespace ${absent} in context ${context}`,
+      'name another with --namespace, or create it',
     )
   const ended = result.code === null ? 'was killed' : `ended with exit code ${result.code}`
   return new KubectlError(

@@ -13,6 +13,7 @@ const LONGEST_MS = 1000
  * A cluster that does not answer meanwhile (a laptop that sleeps, a VPN that drops) is said once and ridden out.
  */
 export class Pace {
+  /** By the clock that stands still while a laptop sleeps. */
   readonly #deadline: number
   readonly #signal: AbortSignal
   readonly #story: Story
@@ -20,17 +21,17 @@ export class Pace {
   #silent = false
 
   constructor(seconds: number, signal: AbortSignal, story: Story) {
-    this.#deadline = Date.now() + seconds * 1000
+    this.#deadline = performance.now() + seconds * 1000
     this.#signal = signal
     this.#story = story
   }
 
   get over(): boolean {
-    return Date.now() >= this.#deadline
+    return performance.now() >= this.#deadline
   }
 
   async wait(): Promise<void> {
-    const left = Math.max(0, this.#deadline - Date.now())
+    const left = Math.max(0, this.#deadline - performance.now())
     try {
       await sleep(Math.min(this.#pause, left), undefined, { signal: this.#signal })
     } catch {

@@ -10,8 +10,6 @@ import { CONTAINER } from './manifest.mts'
  */
 export class PodLog {
   readonly pod: string
-  /** Whether any line was shown. */
-  shown = false
   readonly #cluster: Kubectl
   readonly #onLine: (line: string) => void
   readonly #stop = new AbortController()
@@ -62,7 +60,6 @@ export class PodLog {
     if (stamp !== this.#lastStamp) this.#lastLines.clear()
     this.#lastStamp = stamp
     this.#lastLines.add(stamped)
-    this.shown = true
     this.#onLine(stamped.slice(space + 1))
   }
 }

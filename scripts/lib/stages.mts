@@ -47,7 +47,7 @@ async function move(session: Session, title: string, kind: JobKind, target: stri
     title,
     joined ? `Job ${job.name} is running already with these settings: joined` : `Job ${job.name} started`,
   )
-  const done = await new Follower(session, job).run()
+  const done = await new Follower(session, job, true).run()
   const sentence = done ? result(done, target) : `Job ${job.name} completed; its pod, which knows the numbers, is gone`
   story.done(title, sentence)
   return { text: done ? `${target} ${done.commit}` : target, good: true }

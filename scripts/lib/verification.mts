@@ -111,7 +111,7 @@ async function runVerifyJob(session: Session): Promise<MoverDone | undefined> {
     try {
       const { job, joined } = await startJob(session, TITLE, manifest, mover)
       story.begun(TITLE, joined ? `Job ${job.name} is running already: joined` : `Job ${job.name} reads the volume`)
-      return await new Follower(session, job).run()
+      return await new Follower(session, job, false).run()
     } catch (error) {
       // Somebody else verifies as well and was done first: the Job was theirs to delete.
       if (!(error instanceof JobGone) || tries === TRIES) throw error
