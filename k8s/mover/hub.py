@@ -126,7 +126,7 @@ class Hub:
                 continue
             if response.status in (200, 206):
                 return response
-            response.read()
+            response.drain_conn()
             self._links.pop(file.path, None)
             if self._is_own(url):
                 raise self._refusal(response, f"{file.path} of {self._model}")

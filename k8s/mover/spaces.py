@@ -309,7 +309,7 @@ class Spaces:
         response = self._web.send(SIDE, method, url, signed, _slices(body), stream=stream)
         if response.status in (200, 206):
             return response
-        text = response.read() if stream else response.data
+        text = self._web.read_rest(SIDE, response)
         code = re.search(rb"<Code>([^<]+)</Code>", text or b"")
         raise self._failure(code[1].decode() if code else "", response.status, key, retry_after(response))
 

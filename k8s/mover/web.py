@@ -106,6 +106,14 @@ class Web:
             raise
         return filled
 
+    def read_rest(self, side: str, response: BaseHTTPResponse) -> bytes:
+        """All that a streamed response still has to say: the words of an error. Raises Failure as read_into does."""
+        try:
+            return response.read()
+        except (HTTPError, OSError) as error:
+            response.close()
+            raise self._failure(side, error) from error
+
     def _failure(self, side: str, error: Exception) -> Failure:
         reason = error.reason if isinstance(error, MaxRetryError) and error.reason else error
         if isinstance(reason, ProxyError):
