@@ -127,7 +127,11 @@ class Spaces:
         def get() -> tuple[bytes, datetime] | None:
             try:
                 answer = self._client.get_object(Bucket=self._bucket, Key=self._prefix + key)
-                return answer["Body"].read(), answer["LastModified"]
+                body, etag = answer["Body"].read(), answer["ETag"].strip('"')
+                # With KMS keys an ETag is no hash; one request's is an MD5 in all other cases.
+                if "ServerSideEncryption" not in answer and len(etag) == 32 and hash_md5(body) != etag:
+                    raise Failure("short-body", f"Spaces sent other bytes of {key} than it took in")
+                return body, answer["LastModified"]
             except ClientError as error:
                 if error.response.get("Error", {}).get("Code") == "NoSuchKey":
                     return None
@@ -360,6 +364,11 @@ class Spaces:
         if status == 404:
             return Gone(key) if code == "NoSuchKey" else Failure("no-bucket", f"there is no {where}")
         return Failure("spaces-error", f"Spaces answered {status} {code} for {key}", retry_after=wait)
+
+
+def hash_md5(body: bytes) -> str:
+    """As S3 writes an ETag."""
+    return hashlib.md5(body, usedforsecurity=False).hexdigest()
 
 
 def _date(answer: dict[str, Any]) -> datetime:
