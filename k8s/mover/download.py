@@ -4,6 +4,7 @@ import os
 import resource
 import threading
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256 as hash_sha256
 
@@ -16,7 +17,7 @@ from progress import Progress
 from retry import retry
 from selection import DEFAULT_EXCLUDE
 from settings import Settings
-from spaces import Gone, Listing, Spaces
+from spaces import UNREADABLE, Gone, Listing, Spaces, Stored
 from volume import JOURNAL, Mark, Volume, naming
 from web import Web
 from window import Transfer, Window, part_size
@@ -39,6 +40,7 @@ class Download:
         self._volume = Volume(settings.models_dir, settings.model)
         self._lock = threading.Lock()
         self._proved: set[str] = set()
+        self._unreadable: set[str] = set()
         self._attempts: Counter[str] = Counter()
         self._resumed: Counter[str] = Counter()
 
@@ -158,8 +160,15 @@ class Download:
         self._progress.enter("moving")
         for file in missing:
             self._volume.make_parents(file.path)
-        self._carry_small([file for file in missing if file.size <= SMALL])
-        self._carry_large([file for file in missing if file.size > SMALL])
+        try:
+            self._carry_small([file for file in missing if file.size <= SMALL])
+            self._carry_large([file for file in missing if file.size > SMALL])
+        except Failure as failure:
+            unreadable = self._unreadable - self._proved
+            if failure.cause in UNREADABLE and unreadable:
+                mend = f"run the same command again; if it stays, {self._leave_word(unreadable)}"
+                raise Failure(failure.cause, failure.detail, next=mend) from failure
+            raise
         self._progress.enter("finishing")
         self._check_all()
         unknown = self._volume.unknown(wanted)
@@ -281,7 +290,7 @@ class Download:
         stored = self._listing.objects[file.path]
         if file.size:
             try:
-                retry(lambda: self._spaces.fetch(file.path, stored, 0, body, _ignore), self._stop)
+                retry(lambda: self._fetch(file, stored, 0, body, _ignore), self._stop)
             except Gone as error:
                 raise self._changed(file) from error
         return hash_sha256(body).hexdigest()
@@ -344,7 +353,7 @@ class Download:
             name=file.path,
             size=file.size,
             part_size=size,
-            source=lambda start, view, on_chunk: self._spaces.fetch(file.path, stored, start, view, on_chunk),
+            source=lambda start, view, on_chunk: self._fetch(file, stored, start, view, on_chunk),
             sink=PartialSink(file, descriptor, self._volume, self._flusher, self._prove, self._again),
             first=parts,
             digest=digest,
@@ -367,15 +376,28 @@ class Download:
 
     # --- what is wrong in Spaces ------------------------------------------------------------------------------------
 
-    def _suspect(self, file: File, words: str) -> Failure:
-        """Leaves word for hop 1, which would otherwise trust its evidence, and names the way out."""
-        mend = "run make model-to-spaces for this model: it reads the object back and moves it again"
+    def _fetch(
+        self, file: File, stored: Stored, start: int, view: memoryview, on_chunk: Callable[[memoryview], None]
+    ) -> None:
         try:
-            Ledger(self._spaces).write_suspects({file.path})
+            self._spaces.fetch(file.path, stored, start, view, on_chunk)
+        except Failure as failure:
+            if failure.cause in UNREADABLE:
+                self._unreadable.add(file.path)
+            raise
+
+    def _suspect(self, file: File, words: str) -> Failure:
+        mend = self._leave_word({file.path})
+        return Failure("wrong-bytes", f"Spaces holds other bytes than its evidence lists: {words}", next=mend)
+
+    def _leave_word(self, paths: set[str]) -> str:
+        """Tells hop 1, which would otherwise trust its evidence, and gives the way out in words."""
+        try:
+            Ledger(self._spaces).write_suspects(paths)
         except Failure as failure:
             print(f"could not leave word for the upload: {failure.detail}", flush=True)
-            mend = "run make model-to-spaces with --repair for this model: it reads every object back"
-        return Failure("wrong-bytes", f"Spaces holds other bytes than its evidence lists: {words}", next=mend)
+            return "run make model-to-spaces with --repair for this model: it reads every object back"
+        return "run make model-to-spaces for this model: it reads the object back and moves it again"
 
     def _changed(self, file: File) -> Failure:
         return Failure("spaces-unsteady", f"{file.path} in Spaces was replaced or removed while it was read")

@@ -32,6 +32,8 @@ SIDE = "Spaces"
 PARTS_LIMIT = 10_000
 # Joining the parts of a large object can take a server minutes before its first byte of answer.
 COMPLETE_SECONDS = 300.0
+# Causes that may be the damage of one object rather than the state of the server.
+UNREADABLE = ("wrong-answer", "short-body", "spaces-error")
 _BUSY = {"SlowDown", "ServiceUnavailable", "TooManyRequests", "RequestLimitExceeded"}
 _CREDENTIALS = {
     "InvalidAccessKeyId",

@@ -2,6 +2,7 @@
 
 import threading
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -17,7 +18,7 @@ from progress import Progress
 from retry import retry
 from selection import effective_exclude, is_selected
 from settings import Settings
-from spaces import PARTS_LIMIT, Gone, Listing, Spaces, Stored
+from spaces import PARTS_LIMIT, UNREADABLE, Gone, Listing, Spaces, Stored
 from web import Web
 from window import Transfer, Window, part_size
 
@@ -64,6 +65,7 @@ class Upload:
         self._proofs: dict[str, Proof] = {}
         self._stale: set[str] = set()
         self._attempts: Counter[str] = Counter()
+        self._unreadable: Counter[str] = Counter()
         self._resumed: Counter[str] = Counter()
 
     def run(self) -> dict[str, object]:
@@ -322,7 +324,7 @@ class Upload:
         body = memoryview(bytearray(file.size))
         if stored is not None and self._may_hold(file, stored):
             try:
-                self._read_small(body, lambda: self._spaces.fetch(file.path, stored, 0, body, _ignore))
+                self._read_small(body, lambda: self._fetch_back(file, stored, 0, body, _ignore))
                 self._prove(file.path, Proof(file.size, self._agree_small(file, body), stored.etag, file.blob))
                 self._progress.hash(file.size)
                 return
@@ -437,10 +439,23 @@ class Upload:
             name=file.path,
             size=file.size,
             part_size=part_size(file.size, self._settings.buffer),
-            source=lambda start, view, on_chunk: self._spaces.fetch(file.path, stored, start, view, on_chunk),
+            source=lambda start, view, on_chunk: self._fetch_back(file, stored, start, view, on_chunk),
             sink=ReadBackSink(file, stored.etag, self._prove, self._replace),
             on_bytes=self._progress.hash,
         )
+
+    def _fetch_back(
+        self, file: HubFile, stored: Stored, start: int, view: memoryview, on_chunk: Callable[[memoryview], None]
+    ) -> None:
+        """Reads an object. One that Spaces keeps failing to hand out is as good as one with wrong bytes."""
+        try:
+            self._spaces.fetch(file.path, stored, start, view, on_chunk)
+        except Failure as failure:
+            if failure.cause in UNREADABLE:
+                self._unreadable[file.path] += 1
+                if self._unreadable[file.path] >= failure.row.tries:
+                    raise WrongBytes(f"{file.path} cannot be read: {failure.detail}") from failure
+            raise
 
     def _again(self, file: HubFile, error: Again) -> Transfer | None:
         """A file that has to be taken up again: bytes that stay wrong and uploads that are always taken away end the run."""
@@ -460,7 +475,7 @@ class Upload:
     def _replace(self, file: HubFile, error: Again) -> Transfer | None:
         """An object read back is not what was published, or changed while it was read."""
         if isinstance(error, WrongBytes):
-            print(f"Spaces holds other bytes, moving it again: {error}", flush=True)
+            print(f"moving {file.path} again: {error}", flush=True)
             return self._start(file)
         return self._again(file, error)
 
