@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> int:
                 print(f"bench: {note}", file=sys.stderr)
             plan.run()
             runs = plan.recorder.runs
-    except (NoRoom, FileNotFoundError, subprocess.CalledProcessError) as error:
+    except (NoRoom, FileNotFoundError, RuntimeError, subprocess.CalledProcessError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
     report = Report(settings, runs, link.shaped, plan.notes)
@@ -42,12 +42,13 @@ def main(arguments: list[str]) -> int:
 
 
 def interrupt(*_: object) -> None:
-    """SIGTERM ends the benchmark as Ctrl-C does: everything that was started is stopped and removed."""
+    """Ctrl-C and SIGTERM: everything that was started is stopped and removed on the way out."""
     raise KeyboardInterrupt
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)
     try:
         sys.exit(main(sys.argv[1:]))
     except KeyboardInterrupt:

@@ -47,9 +47,9 @@ def judge(summaries: list[Summary]) -> list[Claim]:
 
 
 def _hop1(ours: Summary, floor: Summary | None, spec: Summary | None) -> Iterator[Claim]:
-    if floor:
+    if floor and ours.link_ratio is not None:
         yield Claim("hop1: seconds over the raw floor", ours.seconds / floor.seconds, 1.05)
-    if spec:
+    if spec and ours.link_ratio is not None:
         yield Claim("hop1: times faster than the spec's pipeline", spec.seconds / ours.seconds, 1.75, is_minimum=True)
     yield Claim("hop1: CPU seconds a GB", ours.cpu / (ours.bytes / 1e9), 2.5)
 

@@ -88,8 +88,8 @@ def measure(steps: Steps, scratch: Path, link_seconds: float, limit: int | None 
 def _failure(commands: Sequence[Command], codes: Sequence[int]) -> str:
     for command, code in zip(commands, codes, strict=True):
         if code:
-            last = command.log.read_text(errors="replace").strip().splitlines()[-1:] or ["no output"]
-            return f"exit {code}: {last[0][-200:]}"
+            last = command.log.read_text(errors="replace").strip().splitlines()[-2:] or ["no output"]
+            return f"exit {code}: {' / '.join(line[-200:] for line in last)}"
     return ""
 
 
