@@ -9,7 +9,7 @@ import { namespaces, nodes } from './kube/kinds.mts'
 import { kubeconfig } from './kube/kubeconfig.mts'
 import { Kubelet } from './kube/kubelet.mts'
 import { defaultNodes, makeNode, type NodeShape } from './kube/nodes.mts'
-import type { KubeObject, PersistentVolume } from './kube/objects.mts'
+import type { KubeObject } from './kube/objects.mts'
 import { Recorder } from './kube/recorder.mts'
 import { Resources } from './kube/resources.mts'
 import { Scheduler } from './kube/scheduler.mts'
@@ -40,8 +40,8 @@ export interface Kube {
   url: string
   /** Requests that the stand-in could not answer as the real API would. A test asserts that this is empty. */
   unknownCalls: readonly UnknownCall[]
-  /** The local folder behind an NFS volume; a hostPath volume is its own path. */
-  volumeFolder(name: string): string
+  /** The local folder behind the NFS volume of this name; a hostPath volume is its own path. */
+  nfsFolder(name: string): string
   faults: Faults
   /** Refuses these from now on, with 403 and in access reviews; without arguments everything is allowed again. */
   deny(...denials: Denial[]): void
@@ -79,15 +79,14 @@ export async function startKube(options: KubeOptions): Promise<Kube> {
     add(nodes, makeNode(name, index, shape))
   }
 
-  const volumeFolder = (name: string) => join(dir, 'volumes', name)
-  const localFolder = ({ metadata, spec }: PersistentVolume) => spec.hostPath?.path ?? volumeFolder(metadata.name)
+  const nfsFolder = (name: string) => join(dir, 'volumes', name)
   const controllers = [
     new GarbageCollector(store),
     new VolumeController(store, new Recorder(store, 'persistentvolume-controller')),
   ]
   const jobController = new JobController(store, new Recorder(store, 'job-controller'), backoffSeconds)
   const scheduler = new Scheduler(store, new Recorder(store, 'default-scheduler'))
-  const kubelet = new Kubelet(store, new Recorder(store, 'kubelet'), { dir, python, volumeFolder: localFolder })
+  const kubelet = new Kubelet(store, new Recorder(store, 'kubelet'), { dir, python, nfsFolder })
   const access = new Access()
   const server = new ApiServer(store, new Resources(store), access, kubelet)
   await server.start()
@@ -100,7 +99,7 @@ export async function startKube(options: KubeOptions): Promise<Kube> {
     context,
     url: server.url,
     unknownCalls: server.unknownCalls,
-    volumeFolder,
+    nfsFolder,
     faults: new Faults(store, { kubelet, scheduler, jobController }),
     deny: (...denials) => access.deny(...denials),
     stopApi: () => server.stop(),

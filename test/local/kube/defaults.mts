@@ -33,8 +33,15 @@ export function applyDefaults(kind: Kind, object: KubeObject): void {
   } else if (kind === nodes) object.spec ??= {}
 }
 
+/** What is added once, on creation, and may be taken away later. */
+export function prepare(kind: Kind, object: KubeObject): void {
+  if (kind === persistentVolumes) object.metadata.finalizers ??= ['kubernetes.io/pv-protection']
+  if (kind === persistentVolumeClaims) object.metadata.finalizers ??= ['kubernetes.io/pvc-protection']
+  if (kind === jobs && (object as Job).spec.template) labelJob(object as Job)
+}
+
 /** The Job's own labels and selector need its uid, so this runs after the uid is known. */
-export function labelJob(job: Job): void {
+function labelJob(job: Job): void {
   const own = {
     'batch.kubernetes.io/controller-uid': job.metadata.uid,
     'batch.kubernetes.io/job-name': job.metadata.name,
@@ -126,13 +133,11 @@ function defaultVolume(volume: PersistentVolume): void {
   volume.spec.persistentVolumeReclaimPolicy ??= 'Retain'
   volume.spec.volumeMode ??= 'Filesystem'
   if (volume.spec.hostPath) volume.spec.hostPath.type ??= ''
-  volume.metadata.finalizers ??= ['kubernetes.io/pv-protection']
   volume.status ??= { phase: 'Pending' }
 }
 
 function defaultClaim(claim: PersistentVolumeClaim): void {
   claim.spec.volumeMode ??= 'Filesystem'
-  claim.metadata.finalizers ??= ['kubernetes.io/pvc-protection']
   claim.status ??= { phase: 'Pending' }
 }
 

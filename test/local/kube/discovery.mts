@@ -44,7 +44,7 @@ function resourceList(groupVersion: string, resources: Record<string, unknown>[]
 /**
  * All that kubectl wants of the schema: that each kind has a `patch` operation which takes `fieldValidation` and `dryRun`.
  * With it kubectl leaves validation to the server. Reviews cannot be patched, yet named here they are spared kubectl's old
- * way, a schema in protobuf; an object of the kind `List` is not, so those are validated by no kubectl against this server.
+ * way, a schema in protobuf. An object of the kind `List` is not: kubectl cannot apply one here.
  */
 function openApi(group: string, served: readonly string[]): Record<string, unknown> {
   const parameters = ['dryRun', 'fieldManager', 'fieldValidation', 'force'].map((name) => ({

@@ -1,5 +1,5 @@
 import { configMaps, type Kind, persistentVolumeClaims, persistentVolumes, pods, secrets } from './kinds.mts'
-import type { PersistentVolume, Pod } from './objects.mts'
+import type { Pod } from './objects.mts'
 import { PodRun } from './pod-run.mts'
 import type { Recorder } from './recorder.mts'
 import type { LogQuery, LogSource } from './server.mts'
@@ -11,7 +11,8 @@ export interface KubeletOptions {
   dir: string
   /** The folder put first in the pods' PATH. */
   python: string
-  volumeFolder: (volume: PersistentVolume) => string
+  /** The local folder behind an NFS volume of this name. */
+  nfsFolder: (name: string) => string
 }
 
 /** What `kubectl logs` is told for a container that has not started. */

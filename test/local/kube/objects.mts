@@ -137,8 +137,7 @@ export interface Volume {
   configMap?: KeysToFiles & { name: string }
   secret?: KeysToFiles & { secretName: string }
   emptyDir?: Record<string, unknown>
-  hostPath?: { path: string }
-  nfs?: { server: string; path: string }
+  hostPath?: { path: string; type?: string }
   persistentVolumeClaim?: { claimName: string; readOnly?: boolean }
 }
 

@@ -64,8 +64,8 @@ export class PodRun {
   /** The pod as it stands now; a deletion starts the graceful end. */
   update(pod: Pod): void {
     this.#pod = pod
-    if (pod.metadata.deletionTimestamp && !this.#silent)
-      this.#terminate((pod.metadata.deletionGracePeriodSeconds ?? 0) * 1000)
+    const { deletionTimestamp, deletionGracePeriodSeconds = 0 } = pod.metadata
+    if (deletionTimestamp && !this.#silent) this.#terminate(deletionGracePeriodSeconds * 1000)
   }
 
   /** Something changed that a waiting pod may wait for. */
@@ -76,6 +76,7 @@ export class PodRun {
   /** Kills the containers at once. `reason` is what the runtime gives for it. */
   kill(ending: Ending): void {
     this.#ending = ending
+    if (ending.reason) this.#say({ type: 'Warning', reason: ending.reason, message: ending.message ?? '' })
     this.#stop('SIGKILL')
   }
 
@@ -91,7 +92,7 @@ export class PodRun {
     const current = this.#store.get<Pod>(pods, this.#pod.metadata.namespace, this.#pod.metadata.name)
     if (current?.metadata.uid === this.#pod.metadata.uid) this.update(current)
     this.#report()
-    this.#finished.then(() => this.#complete()).catch(() => undefined)
+    if (this.#ended) this.#complete()
   }
 
   /** The object is gone: so are its processes and its folder. */
@@ -114,23 +115,23 @@ export class PodRun {
   }
 
   async #live(): Promise<void> {
-    for (const folder of ['home', 'tmp', 'rootfs', 'termination'])
-      await mkdir(join(this.#root, folder), { recursive: true })
+    const folders = ['home', 'tmp', 'rootfs', 'termination'].map((name) => join(this.#root, name))
+    await Promise.all(folders.map((folder) => mkdir(folder, { recursive: true })))
     this.#report()
-    const mount = () => materialise(this.#store, this.#pod, this.#root, this.#options.volumeFolder)
-    const folders = await this.#retrying(mount, (error) => {
+    const mount = () => materialise(this.#store, this.#pod, this.#root, this.#options.nfsFolder)
+    const volumes = await this.#retrying(mount, (error) => {
       if (!(error instanceof MountError)) throw error
       this.#say({ type: 'Warning', reason: 'FailedMount', message: error.message })
     })
     await this.#delay()
-    if (folders) {
+    if (volumes) {
       this.#sandbox = true
       this.#report()
       for (const container of this.#pod.spec.initContainers ?? []) {
-        if (!this.#failed()) await this.#runContainer(container, folders)
+        if (!this.#failed()) await this.#runContainer(container, volumes)
       }
-      if (!this.#failed())
-        await Promise.all(this.#pod.spec.containers.map((container) => this.#runContainer(container, folders)))
+      const main = this.#failed() ? [] : this.#pod.spec.containers
+      await Promise.all(main.map((container) => this.#runContainer(container, volumes)))
     }
     clearTimeout(this.#grace)
     this.#stopping = true
@@ -149,12 +150,12 @@ export class PodRun {
       ensureDeleted(this.#store, pods, this.#pod, { gracePeriodSeconds: 0 })
   }
 
-  async #runContainer(container: Container, folders: Map<string, string>): Promise<void> {
+  async #runContainer(container: Container, volumes: Map<string, string>): Promise<void> {
     const { name } = container
     if (!(await this.#pull(container))) return
     const terminationLog = join(this.#root, 'termination', name)
     await writeFile(terminationLog, '')
-    const mounts = mountsOf(container, folders, terminationLog)
+    const mounts = mountsOf(container, volumes, terminationLog)
     const node = this.#store.get<Node>(nodes, undefined, this.#pod.spec.nodeName ?? '')
     const configure = async () => environmentOf(this.#store, this.#pod, node, container)
     const variables = await this.#retrying(configure, (error) => {

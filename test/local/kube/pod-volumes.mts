@@ -1,4 +1,4 @@
-import { mkdir, rm, symlink, writeFile } from 'node:fs/promises'
+import { mkdir, rm, stat, symlink, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { configMaps, persistentVolumeClaims, persistentVolumes, secrets } from './kinds.mts'
 import type {
@@ -27,58 +27,60 @@ export async function materialise(
   store: Store,
   pod: Pod,
   root: string,
-  volumeFolder: (volume: PersistentVolume) => string,
+  nfsFolder: (name: string) => string,
 ): Promise<Map<string, string>> {
   const folders = new Map<string, string>()
   for (const volume of pod.spec.volumes ?? []) {
+    const bound = volume.persistentVolumeClaim && boundVolume(store, pod, volume.persistentVolumeClaim.claimName)
+    const name = bound?.metadata.name ?? volume.name
     try {
-      folders.set(
-        volume.name,
-        await materialiseOne(store, pod, volume, join(root, 'volumes', volume.name), volumeFolder),
-      )
+      const folder = bound ? nfsFolder(name) : join(root, 'volumes', name)
+      const hostPath = bound ? bound.spec.hostPath : volume.hostPath
+      const keys = keysOf(store, pod, volume)
+      if (keys) await writeKeys(folder, keys, volume.configMap ?? volume.secret ?? {})
+      else await makeFolder(hostPath?.path ?? folder, hostPath?.type)
+      folders.set(volume.name, hostPath?.path ?? folder)
     } catch (error) {
       if (!(error instanceof MountError)) throw error
-      throw new MountError(`MountVolume.SetUp failed for volume "${volume.name}" : ${error.message}`)
+      throw new MountError(`MountVolume.SetUp failed for volume "${name}" : ${error.message}`)
     }
   }
   return folders
 }
 
-async function materialiseOne(
-  store: Store,
-  pod: Pod,
-  volume: Volume,
-  folder: string,
-  volumeFolder: (volume: PersistentVolume) => string,
-): Promise<string> {
-  const { namespace } = pod.metadata
+/** What a ConfigMap or Secret volume holds; undefined for other volumes. */
+function keysOf(store: Store, { metadata: { namespace } }: Pod, volume: Volume): Map<string, Buffer> | undefined {
+  const decoded = (data: Record<string, string> | undefined, encoding: BufferEncoding) =>
+    Object.entries(data ?? {}).map(([key, value]): [string, Buffer] => [key, Buffer.from(value, encoding)])
   if (volume.configMap) {
-    const map = store.get<ConfigMap>(configMaps, namespace, volume.configMap.name)
-    if (!map && !volume.configMap.optional) throw new MountError(`configmap "${volume.configMap.name}" not found`)
-    const text = Object.entries(map?.data ?? {}).map(([key, value]): [string, Buffer] => [key, Buffer.from(value)])
-    const binary = Object.entries(map?.binaryData ?? {}).map(([key, value]): [string, Buffer] => [
-      key,
-      Buffer.from(value, 'base64'),
-    ])
-    return writeKeys(folder, new Map([...text, ...binary]), volume.configMap)
+    const { name, optional } = volume.configMap
+    const map = store.get<ConfigMap>(configMaps, namespace, name)
+    if (!map && !optional) throw new MountError(`configmap "${name}" not found`)
+    return new Map([...decoded(map?.data, 'utf8'), ...decoded(map?.binaryData, 'base64')])
   }
   if (volume.secret) {
-    const secret = store.get<Secret>(secrets, namespace, volume.secret.secretName)
-    if (!secret && !volume.secret.optional) throw new MountError(`secret "${volume.secret.secretName}" not found`)
-    const data = Object.entries(secret?.data ?? {}).map(([key, value]): [string, Buffer] => [
-      key,
-      Buffer.from(value, 'base64'),
-    ])
-    return writeKeys(folder, new Map(data), volume.secret)
+    const { secretName, optional } = volume.secret
+    const secret = store.get<Secret>(secrets, namespace, secretName)
+    if (!secret && !optional) throw new MountError(`secret "${secretName}" not found`)
+    return new Map(decoded(secret?.data, 'base64'))
   }
-  const local = volume.persistentVolumeClaim
-    ? volumeFolder(boundVolume(store, namespace, volume.persistentVolumeClaim.claimName))
-    : (volume.hostPath?.path ?? folder)
-  await mkdir(local, { recursive: true })
-  return local
+  return undefined
 }
 
-function boundVolume(store: Store, namespace: string | undefined, name: string): PersistentVolume {
+/** A hostPath of the type Directory must be there already; anything else is made. */
+async function makeFolder(path: string, type: string | undefined): Promise<void> {
+  const there = await stat(path).then(
+    (found) => found.isDirectory(),
+    (error: NodeJS.ErrnoException) => {
+      if (error.code === 'ENOENT') return false
+      throw error
+    },
+  )
+  if (type === 'Directory' && !there) throw new MountError(`hostPath type check failed: ${path} is not a directory`)
+  await mkdir(path, { recursive: true })
+}
+
+function boundVolume(store: Store, { metadata: { namespace } }: Pod, name: string): PersistentVolume {
   const claim = store.get<PersistentVolumeClaim>(persistentVolumeClaims, namespace, name)
   const volume = store.get<PersistentVolume>(persistentVolumes, undefined, claim?.spec.volumeName ?? '')
   if (!claim || !volume) throw new MountError(`persistentvolumeclaim "${name}" not found`)
@@ -93,7 +95,7 @@ async function writeKeys(
   folder: string,
   keys: Map<string, Buffer>,
   { items, defaultMode = 0o644, optional }: KeysToFiles,
-): Promise<string> {
+): Promise<void> {
   await rm(folder, { recursive: true, force: true })
   const dated = `..${new Date().toISOString().slice(0, 19).replaceAll('-', '_').replace('T', '_').replaceAll(':', '_')}.0`
   const chosen = items ?? [...keys.keys()].map((key) => ({ key, path: key }))
@@ -109,7 +111,6 @@ async function writeKeys(
   for (const name of new Set(chosen.map(({ path }) => path.split('/')[0] ?? path))) {
     await symlink(join('..data', name), join(folder, name))
   }
-  return folder
 }
 
 /** Where the container's paths are on this machine: its mounts and its termination log, the longest path first. */
@@ -130,5 +131,6 @@ export function localise(value: string, mounts: readonly Mount[]): string {
 
 /** The way back, for what the container says: its own names for the local paths in a text. */
 export function globalise(text: string, mounts: readonly Mount[]): string {
-  return mounts.reduce((result, { mountPath, local }) => result.replaceAll(local, mountPath), text)
+  const longestFirst = [...mounts].sort((a, b) => b.local.length - a.local.length)
+  return longestFirst.reduce((result, { mountPath, local }) => result.replaceAll(local, mountPath), text)
 }

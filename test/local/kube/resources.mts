@@ -1,5 +1,5 @@
 import { randomInt, randomUUID } from 'node:crypto'
-import { applyDefaults, labelJob } from './defaults.mts'
+import { applyDefaults, prepare } from './defaults.mts'
 import { type DeleteOptions, deleteObject } from './deletion.mts'
 import { apiVersion, events, jobs, type Kind, namespaces } from './kinds.mts'
 import type { Job, KubeObject, Namespace } from './objects.mts'
@@ -51,7 +51,7 @@ export class Resources {
       delete metadata[set]
     if (kind !== events) delete object.status
     applyDefaults(kind, object)
-    if (kind === jobs && (object as Job).spec.template) labelJob(object as Job)
+    prepare(kind, object)
     validateCreate(kind, object)
     return this.#store.create(kind, object, options)
   }

@@ -106,6 +106,8 @@ export class ApiServer {
       const body = await readBody(request)
       await this.#route(request, response, url, body)
     } catch (error) {
+      // The client went away, or we cut it off: there is nobody to answer.
+      if (request.destroyed && !request.complete) return
       if (!(error instanceof ApiError)) console.error(`Kubernetes stand-in: ${request.method} ${url.pathname}:`, error)
       const refusal = error instanceof ApiError ? error : new ApiError(500, 'InternalError', String(error))
       const { code, message } = refusal.status
@@ -132,6 +134,8 @@ export class ApiServer {
       response.writeHead(200, { 'content-type': 'text/plain; charset=utf-8' }).end('ok')
       return
     }
+    // `kubectl apply` asks for it to patch an object, and does without.
+    if (path === '/openapi/v2') throw new ApiError(404, 'NotFound', 'the server could not find the requested resource')
     const found = discover(path)
     if (found) return answer(response, 200, found)
     const review = /^\/apis\/authorization\.k8s\.io\/v1\/selfsubject(access|rules)reviews$/.exec(path)

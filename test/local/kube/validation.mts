@@ -135,7 +135,7 @@ function jobErrors(job: Job): FieldError[] {
   return policy === 'Always' ? errors : [...errors, ...podErrors('spec.template.spec', spec.template?.spec)]
 }
 
-const volumeSources = ['configMap', 'secret', 'emptyDir', 'hostPath', 'nfs', 'persistentVolumeClaim']
+const volumeSources = ['configMap', 'secret', 'emptyDir', 'hostPath', 'persistentVolumeClaim']
 
 function podErrors(field: string, spec: PodSpec | undefined): FieldError[] {
   if (!spec?.containers?.length) return [required(`${field}.containers`)]

@@ -55,10 +55,8 @@ export class VolumeController {
     }
     if (volume.spec.claimRef && !isFor(volume, claim)) {
       // Claimed by somebody else, or by an earlier claim of this name (its uid differs): Pending until that is undone.
-      const holder = `${volume.spec.claimRef.namespace}/${volume.spec.claimRef.name}`
       const message = `volume "${volume.metadata.name}" already bound to a different claim.`
-      const own = `${claim.metadata.namespace}/${claim.metadata.name}`
-      if (holder !== own) this.#recorder.record(claim, { type: 'Warning', reason: 'FailedBinding', message })
+      this.#recorder.record(claim, { type: 'Warning', reason: 'FailedBinding', message })
       return
     }
     if (!fits(volume, claim)) {
