@@ -1,14 +1,14 @@
 import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises'
 import os from 'node:os'
 import path from 'node:path'
-import { expect } from 'vitest'
+import { test as base, expect } from 'vitest'
 import { Running } from '../local/command.mts'
-import { type Hub, type HubOptions, type HubRepo, startHub } from '../local/hub.mts'
+import { type Hub, type HubOptions, type HubRepo, type HubRequest, startHub } from '../local/hub.mts'
 import { seededBytes } from '../local/model.mts'
-import { type Spaces, type SpacesOptions, startSpaces } from '../local/spaces.mts'
+import { type Spaces, type SpacesOptions, type SpacesRequest, startSpaces } from '../local/spaces.mts'
 import { type Evidence, filesBelow, sha256 } from './proof.mts'
 
-export type Verb = 'upload' | 'download' | 'verify' | 'verify-spaces' | 'plan'
+export type Verb = 'upload' | 'download' | 'verify' | 'verify-spaces' | 'plan' | 'clean-nfs' | 'clean-spaces'
 
 export interface RigOptions {
   models?: HubRepo[]
@@ -71,6 +71,13 @@ export async function startRig(options: RigOptions = {}): Promise<Rig> {
   const spaces = await startSpaces({ buckets: [BUCKET], ...options.spaces })
   return new Rig(hub, spaces, dir, options)
 }
+
+/** Tests that make their own rigs with `newRig`, closed at their end. */
+export const test = base.extend('newRig', ({ onTestFinished }) => async (options: RigOptions = {}) => {
+  const rig = await startRig(options)
+  onTestFinished(() => rig.close())
+  return rig
+})
 
 export class Rig {
   readonly hub: Hub
@@ -172,6 +179,21 @@ export class Rig {
     return filesBelow(path.join(this.volume, this.model))
   }
 
+  /** Puts the model into the bucket with its evidence, as an upload a minute ago left it. */
+  stage(repo: HubRepo, change: Partial<Evidence> = {}): Evidence {
+    const evidence = evidenceOf(repo, change)
+    for (const { path: name, body } of repo.files) this.putObject(name, body as Uint8Array, 60)
+    this.putObject('.upload-complete', documentOf(evidence), 50)
+    return evidence
+  }
+
+  /** Puts an object behind the clients' backs, so many seconds ago. */
+  putObject(name: string, body: Uint8Array | string, secondsAgo = 0): void {
+    this.bucket.replace(this.key(name), body)
+    const object = this.bucket.objects.get(this.key(name))
+    if (object) object.lastModified = new Date(Date.now() - secondsAgo * 1000)
+  }
+
   /** Demands that the bucket holds exactly these files, proved, and nothing of the tool's own but the evidence. */
   async expectUploaded(repo: HubRepo, others: string[] = []): Promise<Evidence> {
     const paths = repo.files.map((file) => file.path)
@@ -203,7 +225,10 @@ export class Rig {
   /** Bytes of model files that the Hub has sent, and that the bucket has taken in and handed out, since the last call. */
   moved(): { fromHub: number; intoBucket: number; outOfBucket: number } {
     const total = (sizes: number[]) => sizes.reduce((sum, size) => sum + size, 0)
-    const files = this.hub.requests.splice(0).filter(({ server, path }) => server === 'cdn' || /\/resolve\//.test(path))
+    // A redirect's body is none of the file's.
+    const files = this.hub.requests
+      .splice(0)
+      .filter(({ server, path, status }) => status < 300 && (server === 'cdn' || path.includes('/resolve/')))
     const objects = this.spaces.requests
       .splice(0)
       .filter(({ key }) => key.startsWith(this.key('')) && !key.startsWith(this.key('.upload-')))
@@ -241,7 +266,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
   }
 
   #environment({ env }: MoverOptions): Record<string, string> {
-    const all = { PATH: process.env.PATH, PYTHONPATH: INSTALLED, PYTHONDONTWRITEBYTECODE: '1', ...this.env, ...env }
+    const all = { PATH: process.env.PATH, PYTHONPATH: INSTALLED, ...this.env, ...env }
     return Object.fromEntries(Object.entries(all).filter((entry): entry is [string, string] => entry[1] !== undefined))
   }
 }
@@ -309,9 +334,15 @@ function digest(body: HubRepo['files'][number]['body']): string {
   throw new Error('tests compare bytes in memory')
 }
 
-function checkEvidence(bytes: Buffer, { id, files }: HubRepo): Evidence {
+function checkEvidence(bytes: Buffer, repo: HubRepo): Evidence {
   const evidence = JSON.parse(bytes.toString()) as Evidence
-  expect(evidence).toMatchObject({ schema: 1, model: id })
+  expect(evidence).toMatchObject({ schema: 1, model: repo.id, files: evidenceOf(repo).files })
+  expect(bytes.toString(), 'the evidence as Python writes it').toBe(documentOf(evidence))
+  return evidence
+}
+
+/** The evidence of a model, of some commit when none is given. */
+export function evidenceOf({ id, files }: HubRepo, change: Partial<Evidence> = {}): Evidence {
   const listed = files.map(({ path: name, body }) => ({
     path: name,
     size: (body as Uint8Array).length,
@@ -319,6 +350,43 @@ function checkEvidence(bytes: Buffer, { id, files }: HubRepo): Evidence {
   }))
   // By code point, as Python sorts; the UTF-16 order of JavaScript differs for rare characters.
   listed.sort((a, b) => Buffer.compare(Buffer.from(a.path), Buffer.from(b.path)))
-  expect(evidence.files).toEqual(listed)
-  return evidence
+  return {
+    schema: 1,
+    model: id,
+    revision: 'main',
+    commit: 'c'.repeat(40),
+    include: [],
+    exclude: [],
+    files: listed,
+    tool: 'model-storage-pipeline 0.1.0',
+    ...change,
+  }
+}
+
+export function documentOf(evidence: Evidence): string {
+  return `${JSON.stringify(evidence, null, 2)}\n`
+}
+
+/** A copy with one bit flipped: same size, other bytes. */
+export function flipped(bytes: Uint8Array, offset: number): Buffer {
+  const copy = Buffer.from(bytes)
+  copy.writeUInt8(copy.readUInt8(offset) ^ 1, offset)
+  return copy
+}
+
+/** Matches what gets the bytes of a file: from the Hub's own host, or from the one of the large files. */
+export function hubReads({ files }: HubRepo, name: string): (request: HubRequest) => boolean {
+  const file = files.find((other) => other.path === name)
+  if (!file) throw new Error(`the model has no ${name}`)
+  const large = file.lfs ?? (file.body as Uint8Array).length >= 1 << 20
+  return ({ method, server, path: route, query }) => {
+    if (method !== 'GET' || (server === 'cdn') !== large) return false
+    if (!large) return route.includes('/resolve/') && route.endsWith(`/${name}`)
+    return query.get('response-content-disposition')?.includes(`"${path.basename(name)}"`) ?? false
+  }
+}
+
+/** Matches what reads the bytes of an object. */
+export function spacesReads(name: string): (request: SpacesRequest) => boolean {
+  return ({ operation, key }) => operation === 'GetObject' && key.endsWith(`/${name}`)
 }

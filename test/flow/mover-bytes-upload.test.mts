@@ -1,0 +1,159 @@
+import { describe, expect } from 'vitest'
+import { answer, cut, flipByte, ignoreRange, reads, shiftRange, shorten, stall } from '../local/faults.mts'
+import type { HubRequest } from '../local/hub.mts'
+import { seededBytes } from '../local/model.mts'
+import { hubReads, mixedModel, QUICK, type Rig, test } from './mover.mts'
+import { sha256 } from './proof.mts'
+
+const model = mixedModel()
+const KINDS = [
+  ['a small git file', 'config.json', 700],
+  ['a small LFS file', 'adapter.safetensors', 20_000],
+  ['a large git file', 'tokenizer.json', 5_500_000],
+  ['a large LFS file', 'model.safetensors', 7_000_000],
+] as const
+const LARGE = KINDS.slice(2)
+const HTML = { 'content-type': 'text/html' }
+
+type Fault = Parameters<Rig['hub']['faults']['add']>[0]
+
+/** Makes each kind of file fail at one of its bytes. */
+function strike(rig: Rig, kinds: readonly (typeof KINDS)[number][], fault: (offset: number) => Omit<Fault, 'match'>) {
+  return kinds.map(([, name, offset]) => {
+    const isRead = hubReads(model, name)
+    const match = (request: HubRequest) => isRead(request) && reads(request, offset)
+    return rig.hub.faults.add({ match, ...fault(offset) })
+  })
+}
+
+function expectFaults(handles: ReturnType<typeof strike>): void {
+  expect(handles.map(({ hits }) => hits)).toEqual(handles.map(() => 1))
+}
+
+describe.concurrent('wrong bytes from the Hub once: the file is fetched again and ends right', () => {
+  test('a flipped bit', async ({ newRig }) => {
+    const rig = await newRig({ models: [model] })
+    const faults = strike(rig, KINDS, (offset) => ({ times: 1, act: flipByte(offset) }))
+    const { message } = await rig.mustRun('upload')
+    expectFaults(faults)
+    await rig.expectUploaded(model)
+    expect(message?.moved, 'bytes that were kept').toBe(18_032_000)
+    expect(rig.moved().fromHub, 'all of every file twice').toBe(2 * 18_032_000)
+  })
+
+  test('a short body whose length matches what it announces', async ({ newRig }) => {
+    const rig = await newRig({ models: [model] })
+    const faults = strike(rig, KINDS, () => ({ times: 1, act: shorten(600) }))
+    await rig.mustRun('upload', { patch: QUICK })
+    expectFaults(faults)
+    await rig.expectUploaded(model)
+    expect(rig.moved().fromHub, 'only the short parts again').toBe(18_032_000 + 4 * 600)
+  })
+
+  test('a body that breaks off', async ({ newRig }) => {
+    const rig = await newRig({ models: [model] })
+    const faults = strike(rig, KINDS, () => ({ times: 1, act: cut(600) }))
+    await rig.mustRun('upload', { patch: QUICK })
+    expectFaults(faults)
+    await rig.expectUploaded(model)
+  })
+
+  test('a connection that closes without an answer', async ({ newRig }) => {
+    const rig = await newRig({ models: [model] })
+    const faults = strike(rig, KINDS, () => ({ times: 1, act: cut() }))
+    await rig.mustRun('upload', { patch: QUICK })
+    expectFaults(faults)
+    await rig.expectUploaded(model)
+  })
+
+  test.for([
+    ['a body on which no byte moves', 600],
+    ['an answer that does not begin', undefined],
+  ] as const)('%s', async ([, after], { newRig }) => {
+    const rig = await newRig({ models: [model] })
+    const faults = strike(rig, KINDS, () => ({ times: 1, act: stall(after) }))
+    await rig.mustRun('upload', { patch: `${QUICK}; import web; web.STALL_SECONDS = 0.5` })
+    expectFaults(faults)
+    await rig.expectUploaded(model)
+  })
+
+  test('another range than the asked one', async ({ newRig }) => {
+    const rig = await newRig({ models: [model] })
+    const faults = strike(rig, LARGE, () => ({ times: 1, act: shiftRange(1000) }))
+    await rig.mustRun('upload', { patch: QUICK })
+    expectFaults(faults)
+    await rig.expectUploaded(model)
+  })
+
+  test('200 and the whole file for a range', async ({ newRig }) => {
+    const rig = await newRig({ models: [model] })
+    const faults = strike(rig, LARGE, () => ({ times: 1, act: ignoreRange() }))
+    await rig.mustRun('upload', { patch: QUICK })
+    expectFaults(faults)
+    await rig.expectUploaded(model)
+  })
+
+  test('an HTML page with status 200', async ({ newRig }) => {
+    const rig = await newRig({ models: [model] })
+    const faults = strike(rig, KINDS, () => ({ times: 1, act: answer(200, HTML, '<html>try later</html>') }))
+    await rig.mustRun('upload', { patch: QUICK })
+    expectFaults(faults)
+    await rig.expectUploaded(model)
+  })
+
+  test('an HTML page just as long as the file', async ({ newRig }) => {
+    const rig = await newRig({ models: [model] })
+    const page = '<html>'.padEnd(2000, '.')
+    const faults = strike(rig, KINDS.slice(0, 1), () => ({ times: 1, act: answer(200, HTML, page) }))
+    await rig.mustRun('upload')
+    expectFaults(faults)
+    await rig.expectUploaded(model)
+  })
+})
+
+describe.concurrent('wrong bytes from the Hub that stay', () => {
+  for (const kind of KINDS) {
+    const [label, name, offset] = kind
+    test(`a flipped bit in ${label}`, async ({ newRig }) => {
+      const rig = await newRig({ models: [model] })
+      const [fault] = strike(rig, [kind], () => ({ act: flipByte(offset) }))
+      const { detail } = await rig.mustFail('upload', 64, 'wrong-bytes')
+      expect(detail).toContain('the Hub')
+      expect(detail).toContain(name)
+      expect(fault?.hits, 'fetched again once').toBe(2)
+      rig.expectNotUploaded()
+      expect(rig.objects(), 'the wrong object').not.toContain(name)
+      const uploads = [...rig.bucket.uploads.values()].filter(({ key }) => key === rig.key(name))
+      expect(uploads, 'uploads of wrong parts').toEqual([])
+    })
+  }
+
+  test('a file of an earlier commit stays as it is', async ({ newRig }) => {
+    const rig = await newRig({ models: [model] })
+    rig.stage(mixedModel('earlier'))
+    strike(rig, [KINDS[3]], (offset) => ({ act: flipByte(offset) }))
+    await rig.mustFail('upload', 64, 'wrong-bytes')
+    rig.expectNotUploaded()
+    const earlier = seededBytes('earlier model.safetensors', 12_000_000)
+    expect(sha256((await rig.object('model.safetensors')) as Buffer)).toBe(sha256(earlier))
+  })
+
+  test.for([
+    ['short bodies', shorten(600), 1, 'short-body'],
+    ['bodies that break off', cut(600), 1, 'short-body'],
+    ['no answers', cut(), 1, 'connection'],
+    ['bodies on which no byte moves', stall(600), 1, 'stalled'],
+    ['an HTML page with status 200', answer(200, HTML, '<html>try later</html>'), 64, 'wrong-answer'],
+    ['another range', shiftRange(1000), 64, 'wrong-answer'],
+    ['200 for a range', ignoreRange(), 64, 'wrong-answer'],
+  ] as const)('%s', async ([, act, code, cause], { newRig }) => {
+    const rig = await newRig({ models: [model] })
+    strike(rig, [KINDS[3]], () => ({ act }))
+    const { detail } = await rig.mustFail('upload', code, cause, {
+      patch: `${QUICK}; import web; web.STALL_SECONDS = 0.2`,
+    })
+    expect(detail).toContain('the Hub')
+    rig.expectNotUploaded()
+    expect(rig.objects()).not.toContain('model.safetensors')
+  })
+})
