@@ -3,7 +3,10 @@ import { defineConfig } from 'vitest/config'
 const real = process.env.E2E === '1'
 
 /** Jobs of a real cluster start in seconds, those of the stand-in at once. */
-const seconds = real ? 300 : 60
+const seconds = real ? 300 : 180
+
+/** Flow tests of the mover as a process and of the stand-ins themselves: a cluster has no part in them. */
+const STAND_INS = ['test/flow/mover*', 'test/flow/servers*', 'test/flow/kube*', 'test/flow/moto*']
 
 export default defineConfig({
   test: {
@@ -24,6 +27,7 @@ function ring(name: string) {
     test: {
       name,
       include: [`test/${name}/**/*.test.mts`],
+      exclude: real ? STAND_INS : [],
       testTimeout: limit,
       hookTimeout: limit,
       teardownTimeout: limit,
