@@ -34,6 +34,7 @@ class Settings:
     job_uid: str
     level: str
     repair: bool
+    confirmed: bool
     secrets: "Secrets"
 
     @property
@@ -91,6 +92,7 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         job_uid=environment.get("JOB_UID", ""),
         level=level,
         repair=environment.get("REPAIR") == "true",
+        confirmed=environment.get("CONFIRMED") == "true",
         secrets=Secrets(environment),
     )
 

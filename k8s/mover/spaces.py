@@ -292,6 +292,14 @@ class Spaces:
                 return
             markers = following
 
+    def last_write(self, upload: Upload) -> datetime | None:
+        """When the newest part of an unfinished upload came, by the server's clock; None when the upload is gone."""
+        try:
+            parts = self.list_parts(upload.key, upload.id)
+        except Gone:
+            return None
+        return max((modified for _, _, modified in parts.values()), default=upload.initiated)
+
     # --- requests ---------------------------------------------------------------------------------------------------
 
     def _send(

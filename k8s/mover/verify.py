@@ -26,7 +26,12 @@ class Mismatch(Failure):
 
     def __init__(self, detail: str, missing: list[str], wrong: list[str], unknown: list[str], mend: str) -> None:
         super().__init__("mismatch", detail, next=mend)
-        self.paths = {"missing": missing[:NAMED], "wrong": wrong[:NAMED], "unknown": unknown[:NAMED]}
+        self.fields = {**named("missing", missing), **named("wrong", wrong), **named("unknown", unknown)}
+
+
+def named(label: str, paths: list[str]) -> dict[str, object]:
+    """The first paths for the termination message, which holds no more, and how many there are."""
+    return {label: paths[:NAMED], f"{label}_files": len(paths)}
 
 
 def outcome(
@@ -49,7 +54,7 @@ def outcome(
         "files": len(evidence.files),
         "bytes": evidence.size,
         "level": level,
-        "unknown": unknown[:NAMED],
+        **named("unknown", unknown),
     }
 
 

@@ -156,6 +156,20 @@ class Volume:
                         break
                     raise
 
+    def remove_empty(self) -> None:
+        """Removes the model's folder and its organisation's, each only when nothing is in it."""
+        for folder in (self.folder, *self.folder.parents):
+            if folder == self._root:
+                break
+            with naming(folder):
+                try:
+                    folder.rmdir()
+                except OSError as error:
+                    if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                        break
+                    if error.errno != errno.ENOENT:
+                        raise
+
     def sync_folder(self, folder: Path) -> None:
         """Makes renames in a folder last."""
         with naming(folder):

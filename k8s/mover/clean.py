@@ -1,0 +1,107 @@
+"""Removes a model's copy on the volume: the evidence first, then what was ever listed as the model's, and nothing else.
+
+Without CONFIRMED=true it only says what it would remove. A kill at any point loses nothing: before the evidence goes,
+its paths stand in the journal. That goes last, and hop 2 reads it too, should the model be staged again instead.
+"""
+
+import threading
+from dataclasses import dataclass
+
+from evidence import DOWNLOAD_SENTINEL, PARTIAL, Evidence, File, NotEvidence, parse_evidence
+from progress import Progress
+from settings import Settings
+from verify import named
+from volume import JOURNAL, Volume
+
+
+@dataclass(frozen=True)
+class Holding:
+    """What one side holds: the model's files (path -> bytes), the tool's own leftovers, and what is nobody's and stays."""
+
+    evidence: Evidence | None
+    listed: set[str]
+    files: dict[str, int]
+    leftovers: list[str]
+    left: list[str]
+
+    def report(self, side: str, confirmed: bool) -> dict[str, object]:
+        """Says it in the log; gives the termination message's fields. `files` and `bytes` are what is (to be) removed."""
+        size = sum(self.files.values())
+        verb = "removed" if confirmed else "to be removed"
+        print(f"{verb} from {side}: {len(self.files)} files, {size} B, {len(self.leftovers)} leftovers", flush=True)
+        for path in self.left:
+            print(f"left alone {path}: nothing lists it as the model's", flush=True)
+        return {
+            "commit": self.evidence.commit if self.evidence else "",
+            "files": len(self.files),
+            "bytes": size,
+            "leftovers": len(self.leftovers),
+            **named("unknown", self.left),
+        }
+
+
+def read_evidence(body: bytes | None, name: str, model: str) -> Evidence | None:
+    """The evidence, where the document is one of this model."""
+    if body is None:
+        return None
+    try:
+        evidence = parse_evidence(body)
+    except NotEvidence as error:
+        print(f"{name} proves nothing, {error}: it lists no file as the model's", flush=True)
+        return None
+    if evidence.model != model:
+        print(f"{name} is of {evidence.model}: it lists no file as the model's", flush=True)
+        return None
+    return evidence
+
+
+class Clean:
+    """One removal of one model's folder."""
+
+    def __init__(self, settings: Settings, progress: Progress, stop: threading.Event) -> None:
+        self._settings = settings
+        self._progress = progress
+        self._volume = Volume(settings.models_dir, settings.model)
+
+    def run(self) -> dict[str, object]:
+        """Looks, and removes when that is confirmed; gives the termination message's fields. Raises Failure."""
+        self._progress.enter("planning")
+        holding = self._look()
+        self._progress.expect(len(holding.files), 0)
+        if self._settings.confirmed:
+            self._progress.enter("removing")
+            self._remove(holding)
+        return holding.report("the volume", self._settings.confirmed)
+
+    def _look(self) -> Holding:
+        found = self._volume.read(DOWNLOAD_SENTINEL)
+        evidence = read_evidence(found[0] if found else None, DOWNLOAD_SENTINEL, self._settings.model)
+        _, listed = self._volume.read_journal()
+        listed |= {file.path for file in evidence.files} if evidence else set()
+        there = set(self._volume.files())
+        # Only a partial of what is listed: a model `org` would otherwise take those of `org/name` for its own.
+        own = listed | {DOWNLOAD_SENTINEL}
+        leftovers = {path for path in there if PARTIAL.search(path) and PARTIAL.sub("", path) in own}
+        leftovers |= there & {JOURNAL}
+        if listed:
+            leftovers |= there & {DOWNLOAD_SENTINEL}
+        files = {path: status.st_size for path in listed & there if (status := self._volume.status(path))}
+        return Holding(evidence, listed, files, sorted(leftovers), sorted(there - leftovers - files.keys()))
+
+    def _remove(self, holding: Holding) -> None:
+        volume = self._volume
+        if holding.listed:
+            volume.append_journal([(File(path, 0, ""), None) for path in sorted(holding.listed)])
+            volume.remove(DOWNLOAD_SENTINEL)
+            volume.sync_folder(volume.folder)
+        for path in holding.files:
+            volume.remove(path)
+            self._progress.finish()
+        for path in holding.leftovers:
+            if path != JOURNAL:
+                volume.remove(path)
+        for folder in sorted({(volume.folder / path).parent for path in holding.files}):
+            if folder.is_dir():
+                volume.sync_folder(folder)
+        volume.remove(JOURNAL)
+        volume.remove_empty()
