@@ -221,11 +221,22 @@ class Upload:
             if path in listing.objects and not is_reserved(path):
                 print(f"removing {path}: it was of an earlier commit or filter", flush=True)
                 self._spaces.delete(path)
-        self._await_rest(listing)
-        self._check_plan()
-        self._spaces.put(UPLOAD_SENTINEL, self._evidence().dump())
+        listing = self._write_evidence(listing)
         self._abort_abandoned(listing)
-        self._ledger.clear(self._spaces.listing().objects)
+        self._ledger.clear(listing.objects)
+
+    def _write_evidence(self, listing: Listing) -> Listing:
+        """Writes it, and takes it back where the objects are not those that were proved; gives the listing behind it."""
+        for _ in range(ROUNDS):
+            self._await_rest(listing)
+            self._check_plan()
+            self._spaces.put(UPLOAD_SENTINEL, self._evidence().dump())
+            listing = self._spaces.listing()
+            if all(proof.covers(listing.objects.get(path)) for path, proof in self._proofs.items()):
+                return listing
+            self._spaces.delete(UPLOAD_SENTINEL)
+            listing = self._prove_all(listing)
+        raise Failure("spaces-unsteady", f"objects of {self._settings.model} in Spaces keep being replaced")
 
     def _write_plan(self, known: set[str]) -> None:
         settings = self._settings
