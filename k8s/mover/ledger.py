@@ -32,7 +32,7 @@ SUSPECT = ".upload-suspect"
 
 @dataclass(frozen=True)
 class Proof:
-    """An object's bytes were hashed when it had this ETag ("" where the server gives none that can be foreseen)."""
+    """An object's bytes were hashed when it had this ETag ("" covers none: it could not be foreseen, so read it back)."""
 
     size: int
     sha256: str

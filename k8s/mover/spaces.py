@@ -146,8 +146,7 @@ class Spaces:
         digest = sha256 or hashlib.sha256(body).hexdigest()
 
         def send() -> str:
-            response = self._send("PUT", key, "", body, digest)
-            return response.headers.get("ETag", "").strip('"')
+            return self._etag(self._send("PUT", key, "", body, digest), key)
 
         return retry(send, self._stop)
 
@@ -225,10 +224,7 @@ class Spaces:
         query = f"partNumber={number}&uploadId={quote(upload, safe='')}"
 
         def send() -> str:
-            etag = self._send("PUT", key, query, view, sha256).headers.get("ETag", "").strip('"')
-            if not etag:
-                raise Failure("spaces-error", f"Spaces gave part {number} of {key} no ETag")
-            return etag
+            return self._etag(self._send("PUT", key, query, view, sha256), key)
 
         return retry(send, self._stop)
 
@@ -326,6 +322,13 @@ class Spaces:
         text = self._web.read_rest(SIDE, response)
         code = re.search(rb"<Code>([^<]+)</Code>", text or b"")
         raise self._failure(code[1].decode() if code else "", response.status, key, retry_after(response))
+
+    def _etag(self, response: BaseHTTPResponse, key: str) -> str:
+        """What the server calls the bytes it took in. A status of 200 alone may be anybody's."""
+        etag = response.headers.get("ETag", "").strip('"')
+        if not etag:
+            raise Failure("spaces-error", f"Spaces gave {key} no ETag")
+        return etag
 
     def _control(self, call: Callable[[], Any], what: str) -> Any:
         def once() -> Any:

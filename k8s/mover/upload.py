@@ -264,8 +264,6 @@ class Upload:
             listing = self._spaces.listing()
             for path, proof in list(self._proofs.items()):
                 stored = listing.objects.get(path)
-                if proof.etag == "" and stored and stored.size == proof.size:
-                    proof = self._proofs[path] = replace(proof, etag=stored.etag)
                 if not proof.covers(stored):
                     print(f"{path} changed in Spaces while this run worked: looking at it again", flush=True)
                     del self._proofs[path]
