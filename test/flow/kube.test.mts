@@ -312,6 +312,16 @@ describe.skipIf(real)('the Kubernetes stand-in', () => {
       )
     })
 
+    test('refuse to be applied when the manifest outgrows the annotation that keeps it', async () => {
+      const metadata = { name: 'big', namespace }
+      const big = { apiVersion: 'v1', kind: 'ConfigMap', metadata, data: { a: 'x'.repeat(262_144) } }
+      const { stderr } = await kubectl(['apply', '-f', '-'], big)
+      expect(stderr).toBe(
+        'The ConfigMap "big" is invalid: metadata.annotations: Too long: may not be more than 262144 bytes\n',
+      )
+      await ok(['apply', '--server-side', '-f', '-'], big)
+    })
+
     test('are only tried by a dry run on the server', async () => {
       expect(await ok(['apply', '--dry-run=server', '-f', '-'], job('tried', ''))).toBe(
         'job.batch/tried created (server dry run)\n',

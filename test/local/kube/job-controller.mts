@@ -1,18 +1,14 @@
-import { applyDefaults } from './defaults.mts'
 import { ensureDeleted } from './deletion.mts'
 import { expandIndexes, formatIndexes } from './indexes.mts'
+import { INDEX, podOf, TRACKING } from './job-pods.mts'
 import { jobs, pods } from './kinds.mts'
 import { hasCondition, type Job, type Pod, setCondition, timestamp } from './objects.mts'
 import { judge } from './pod-failure-policy.mts'
 import { WorkQueue } from './queue.mts'
 import type { Recorder } from './recorder.mts'
-import { nameSuffix } from './resources.mts'
 import type { Store } from './store.mts'
 
-const TRACKING = 'batch.kubernetes.io/job-tracking'
-const INDEX = 'batch.kubernetes.io/job-completion-index'
 const LONGEST_BACKOFF = 600_000
-const LONGEST_BASE = 58
 
 interface Verdict {
   reason: string
@@ -78,7 +74,7 @@ export class JobController {
       ended || job.metadata.deletionTimestamp ? [] : this.#missing(job, active, running.length - active.length)
     const wait = this.#remainingBackoff(job)
     const created = wait > 0 ? [] : wanted.map((index) => this.#createPod(job, index)).filter((made) => made)
-    this.#report(job, active.length + created.length, running)
+    this.#report(job, ended ? 0 : active.length + created.length, running)
     for (const pod of counted) this.#untrack(pod)
     this.#wake(job, key, wanted.length > 0 && wait > 0 ? wait : undefined)
   }
@@ -190,8 +186,7 @@ export class JobController {
   }
 
   #createPod(job: Job, index: number | undefined): Pod | undefined {
-    const { name, namespace, uid } = job.metadata
-    const base = `${name}-${index === undefined ? '' : `${index}-`}`
+    const base = `${job.metadata.name}-${index === undefined ? '' : `${index}-`}`
     if (this.#refusal !== undefined) {
       this.#recorder.record(job, {
         type: 'Warning',
@@ -200,33 +195,7 @@ export class JobController {
       })
       return undefined
     }
-    const { labels, annotations } = job.spec.template.metadata
-    const indexed = index === undefined ? {} : { [INDEX]: String(index) }
-    const pod = {
-      apiVersion: 'v1',
-      kind: 'Pod',
-      metadata: {
-        name: base.slice(0, LONGEST_BASE) + nameSuffix(),
-        generateName: base,
-        namespace,
-        labels: { ...labels, ...indexed },
-        ...((annotations || index !== undefined) && { annotations: { ...annotations, ...indexed } }),
-        finalizers: [TRACKING],
-        ownerReferences: [
-          { apiVersion: 'batch/v1', blockOwnerDeletion: true, controller: true, kind: 'Job', name, uid },
-        ],
-      },
-      spec: structuredClone(job.spec.template.spec),
-    } as unknown as Pod
-    if (index !== undefined) {
-      pod.spec.hostname = `${name}-${index}`
-      const fieldRef = { apiVersion: 'v1', fieldPath: `metadata.labels['${INDEX}']` }
-      for (const container of pod.spec.containers) {
-        container.env = [...(container.env ?? []), { name: 'JOB_COMPLETION_INDEX', valueFrom: { fieldRef } }]
-      }
-    }
-    applyDefaults(pods, pod)
-    const created = this.#store.create(pods, pod)
+    const created = this.#store.create(pods, podOf(job, base, index))
     this.#recorder.record(job, {
       type: 'Normal',
       reason: 'SuccessfulCreate',
@@ -237,8 +206,7 @@ export class JobController {
 
   #report(job: Job, active: number, running: Pod[]): void {
     const { status } = job
-    const stillActive = running.length === 0 || !hasCondition(status.conditions, 'FailureTarget') ? active : 0
-    if (stillActive > 0) status.active = stillActive
+    if (active > 0) status.active = active
     else delete status.active
     status.ready = running.filter((pod) => hasCondition(pod.status.conditions, 'Ready')).length
     status.terminating = running.length - running.filter((pod) => !pod.metadata.deletionTimestamp).length

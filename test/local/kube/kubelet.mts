@@ -2,7 +2,8 @@ import { configMaps, type Kind, persistentVolumeClaims, persistentVolumes, pods,
 import type { Pod } from './objects.mts'
 import { PodRun } from './pod-run.mts'
 import type { Recorder } from './recorder.mts'
-import type { LogQuery, LogSource } from './server.mts'
+import type { LogQuery } from './request.mts'
+import type { LogSource } from './server.mts'
 import { type ApiError, badRequest } from './status.mts'
 import type { Store } from './store.mts'
 

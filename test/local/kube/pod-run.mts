@@ -1,15 +1,16 @@
-import { mkdir, open, rm, writeFile } from 'node:fs/promises'
+import { mkdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import { type Launch, prepareLaunch, terminationMessage } from './container-launch.mts'
 import { ensureDeleted } from './deletion.mts'
 import { pullError, shortImage } from './images.mts'
 import { nodes, pods } from './kinds.mts'
 import type { KubeletOptions } from './kubelet.mts'
 import { ContainerLog } from './logs.mts'
 import { type Container, type ContainerState, type Node, type Pod, timestamp } from './objects.mts'
-import { ConfigError, environmentOf, expand } from './pod-environment.mts'
+import { ConfigError, environmentOf } from './pod-environment.mts'
 import { containerId, type Ending, podStatus } from './pod-status.mts'
-import { globalise, localise, type Mount, MountError, materialise, mountsOf } from './pod-volumes.mts'
-import { ContainerProcess, isExecutable } from './process.mts'
+import { globalise, MountError, materialise } from './pod-volumes.mts'
+import { ContainerProcess } from './process.mts'
 import type { EventNote, Recorder } from './recorder.mts'
 import type { Store } from './store.mts'
 
@@ -19,10 +20,6 @@ export interface PodRunOptions extends KubeletOptions {
   /** Milliseconds between the pod's assignment and its container's start. */
   startDelay: () => number
 }
-
-/** Kubernetes cuts a termination message here. */
-const MESSAGE_LIMIT = 4096
-const SYSTEM_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
 
 /** The life of one pod on its node: volumes, image, containers as local processes, status, and its end. */
 export class PodRun {
@@ -146,16 +143,13 @@ export class PodRun {
 
   /** The kubelet's last word on a deleted pod: its object may go. */
   #complete(): void {
-    if (this.#pod.metadata.deletionTimestamp && !this.#silent)
-      ensureDeleted(this.#store, pods, this.#pod, { gracePeriodSeconds: 0 })
+    if (!this.#pod.metadata.deletionTimestamp || this.#silent) return
+    ensureDeleted(this.#store, pods, this.#pod, { gracePeriodSeconds: 0 })
   }
 
   async #runContainer(container: Container, volumes: Map<string, string>): Promise<void> {
     const { name } = container
     if (!(await this.#pull(container))) return
-    const terminationLog = join(this.#root, 'termination', name)
-    await writeFile(terminationLog, '')
-    const mounts = mountsOf(container, volumes, terminationLog)
     const node = this.#store.get<Node>(nodes, undefined, this.#pod.spec.nodeName ?? '')
     const configure = async () => environmentOf(this.#store, this.#pod, node, container)
     const variables = await this.#retrying(configure, (error) => {
@@ -164,28 +158,19 @@ export class PodRun {
       this.#say({ type: 'Warning', reason: 'Failed', message: `Error: ${error.message}` }, name)
     })
     if (!variables) return
-    const argv = [...(container.command ?? []), ...(container.args ?? [])].map((word) =>
-      localise(expand(word, variables), mounts),
-    )
-    const env = { ...this.#basicEnvironment(), ...variables }
-    for (const [key, value] of Object.entries(env)) env[key] = localise(value, mounts)
     this.#say({ type: 'Normal', reason: 'Created', message: `Created container: ${name}` }, name)
-    if (!isExecutable(argv[0] ?? '', env.PATH ?? '')) return this.#failToStart(name, container.command?.[0] ?? '')
-    await this.#execute(container, { argv, env, mounts, terminationLog })
+    const launch = await prepareLaunch(this.#pod, container, { ...this.#options, root: this.#root, volumes, variables })
+    if (launch.fault) this.#failToStart(name, launch.fault)
+    else await this.#execute(name, launch)
   }
 
-  async #execute(
-    container: Container,
-    run: { argv: string[]; env: Record<string, string>; mounts: Mount[]; terminationLog: string },
-  ): Promise<void> {
-    const { name } = container
-    const log = new ContainerLog((line) => globalise(line, run.mounts))
+  async #execute(name: string, launch: Launch): Promise<void> {
+    const log = new ContainerLog((line) => globalise(line, launch.mounts))
     this.logs.set(name, log)
     const sinks = { stdout: log.sink(), stderr: log.sink() }
     const startedAt = timestamp()
-    const process = new ContainerProcess(run.argv, {
-      cwd: await this.#workingFolder(container, run.mounts),
-      env: run.env,
+    const process = new ContainerProcess(launch.argv, {
+      ...launch,
       output: (stream, chunk) => sinks[stream].write(chunk),
     })
     this.#processes.add(process)
@@ -196,7 +181,7 @@ export class PodRun {
     this.#processes.delete(process)
     sinks.stdout.end()
     sinks.stderr.end()
-    const message = globalise(await head(run.terminationLog, MESSAGE_LIMIT), run.mounts)
+    const message = await terminationMessage(launch)
     const reason = this.#ending.containerReason ?? (exitCode === 0 ? 'Completed' : 'Error')
     this.#enter(name, {
       terminated: {
@@ -233,51 +218,18 @@ export class PodRun {
         this.#enter(name, { waiting: { reason: 'ImagePullBackOff', message: why } })
       },
     )
-    if (found)
-      this.#say(
-        { type: 'Normal', reason: 'Pulled', message: `Container image "${image}" already present on machine` },
-        name,
-      )
-    return found ?? false
+    if (!found) return false
+    const message = `Container image "${image}" already present on machine`
+    this.#say({ type: 'Normal', reason: 'Pulled', message }, name)
+    return true
   }
 
-  /** The runtime's answer to a command that is not there. */
-  #failToStart(name: string, command: string): void {
-    const stat = command.includes('/')
-      ? `stat ${command}: no such file or directory`
-      : 'executable file not found in $PATH'
-    const message = `failed to create containerd task: failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: exec: "${command}": ${stat}: unknown`
+  /** The runtime refused to start the command. */
+  #failToStart(name: string, message: string): void {
     this.#say({ type: 'Warning', reason: 'Failed', message: `Error: ${message}` }, name)
-    const epoch = timestamp(0)
-    this.#enter(name, {
-      terminated: {
-        containerID: containerId(this.#pod, name),
-        exitCode: 128,
-        finishedAt: timestamp(),
-        message,
-        reason: 'StartError',
-        startedAt: epoch,
-      },
-    })
-  }
-
-  #basicEnvironment(): Record<string, string> {
-    return {
-      PATH: `${this.#options.python}:${SYSTEM_PATH}`,
-      HOME: join(this.#root, 'home'),
-      TMPDIR: join(this.#root, 'tmp'),
-      HOSTNAME: String(this.#pod.spec.hostname ?? this.#pod.metadata.name),
-      LANG: 'C.UTF-8',
-    }
-  }
-
-  async #workingFolder({ workingDir }: Container, mounts: Mount[]): Promise<string> {
-    const rootfs = join(this.#root, 'rootfs')
-    if (!workingDir) return rootfs
-    const mounted = localise(workingDir, mounts)
-    const folder = mounted === workingDir ? join(rootfs, workingDir) : mounted
-    await mkdir(folder, { recursive: true })
-    return folder
+    const containerID = containerId(this.#pod, name)
+    const times = { finishedAt: timestamp(), startedAt: timestamp(0) }
+    this.#enter(name, { terminated: { containerID, exitCode: 128, message, reason: 'StartError', ...times } })
   }
 
   /** Tries until it works, each time something changed; undefined when the pod is to end before that. */
@@ -352,15 +304,5 @@ export class PodRun {
     this.#store.modify<Pod>(pods, this.#pod, (pod) => {
       pod.status = podStatus(pod, node, { states: this.#states, sandbox: this.#sandbox, ending })
     })
-  }
-}
-
-async function head(path: string, bytes: number): Promise<string> {
-  const file = await open(path)
-  try {
-    const { buffer, bytesRead } = await file.read(Buffer.alloc(bytes), 0, bytes, 0)
-    return buffer.subarray(0, bytesRead).toString()
-  } finally {
-    await file.close()
   }
 }

@@ -31,6 +31,14 @@ function immutable(field: string, value: unknown): FieldError {
   return wrong(field, value, 'field is immutable')
 }
 
+/** Client-side apply keeps the whole manifest in an annotation, so a big ConfigMap meets this limit first. */
+const ANNOTATIONS_LIMIT = 262_144
+const MAP_LIMIT = 1_048_576
+
+function tooLong(field: string, limit: number): FieldError {
+  return { reason: 'FieldValueTooLong', field, message: `Too long: may not be more than ${limit} bytes` }
+}
+
 /** What the real API refuses on creation, for the fields that we write. */
 export function validateCreate(kind: Kind, object: KubeObject): void {
   const errors = [...nameErrors(kind, object.metadata.name), ...metadataErrors(object)]
@@ -82,6 +90,11 @@ function metadataErrors({ metadata }: KubeObject): FieldError[] {
   for (const key of Object.keys(metadata.annotations ?? {})) {
     if (!qualifiedName.test(key)) errors.push(wrong('metadata.annotations', key, wrongQualifiedName))
   }
+  const size = Object.entries(metadata.annotations ?? {}).reduce(
+    (sum, pair) => sum + Buffer.byteLength(pair.join('')),
+    0,
+  )
+  if (size > ANNOTATIONS_LIMIT) errors.push(tooLong('metadata.annotations', ANNOTATIONS_LIMIT))
   return unique(errors)
 }
 
@@ -117,6 +130,11 @@ function jobErrors(job: Job): FieldError[] {
   }
   for (const [index, rule] of (spec.podFailurePolicy?.rules ?? []).entries()) {
     const name = rule.onExitCodes?.containerName
+    const zero = rule.onExitCodes?.operator === 'In' ? rule.onExitCodes.values.indexOf(0) : -1
+    if (zero >= 0) {
+      const field = `spec.podFailurePolicy.rules[${index}].onExitCodes.values[${zero}]`
+      errors.push(wrong(field, 0, 'must not be 0 for the In operator'))
+    }
     const containers = [...(spec.template.spec.containers ?? []), ...(spec.template.spec.initContainers ?? [])]
     if (name !== undefined && !containers.some((container) => container.name === name)) {
       errors.push(
@@ -142,6 +160,9 @@ function podErrors(field: string, spec: PodSpec | undefined): FieldError[] {
   if (spec.restartPolicy !== undefined && spec.restartPolicy !== 'Never') {
     throw new Unsupported(`pods with restartPolicy ${spec.restartPolicy}`)
   }
+  for (const feature of ['affinity', 'topologySpreadConstraints', 'ephemeralContainers', 'schedulingGates']) {
+    if (feature in spec) throw new Unsupported(`a pod's ${feature}`)
+  }
   for (const volume of spec.volumes ?? []) {
     if (!volumeSources.some((source) => source in volume)) {
       throw new Unsupported(`volumes of the kind ${Object.keys(volume).filter((key) => key !== 'name')}`)
@@ -163,6 +184,12 @@ function containerErrors(field: string, container: Container, volumes: Set<strin
   if (!container.name) errors.push(required(`${field}.name`))
   else if (!labelOnly.test(container.name)) errors.push(wrong(`${field}.name`, container.name, wrongLabelName))
   if (!container.image) errors.push(required(`${field}.image`))
+  for (const feature of ['livenessProbe', 'readinessProbe', 'startupProbe', 'lifecycle', 'volumeDevices'] as const) {
+    if (feature in container) throw new Unsupported(`a container's ${feature}`)
+  }
+  if ((container.terminationMessagePolicy ?? 'File') !== 'File') {
+    throw new Unsupported(`terminationMessagePolicy ${container.terminationMessagePolicy}`)
+  }
   for (const [index, mount] of (container.volumeMounts ?? []).entries()) {
     if (!volumes.has(mount.name)) {
       const at = `${field}.volumeMounts[${index}].name`
@@ -183,7 +210,8 @@ function containerErrors(field: string, container: Container, volumes: Set<strin
 
 function keyErrors(map: ConfigMap): FieldError[] {
   const keys = [...Object.keys(map.data ?? {}), ...Object.keys(map.binaryData ?? {})]
-  return keys
+  const size = [...Object.values(map.data ?? {}), ...Object.values(map.binaryData ?? {})].join('').length
+  const wrongKeys = keys
     .filter((key) => !/^[-._a-zA-Z0-9]{1,253}$/.test(key) || key === '.' || key.startsWith('..'))
     .map((key) =>
       wrong(
@@ -192,6 +220,7 @@ function keyErrors(map: ConfigMap): FieldError[] {
         `a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')`,
       ),
     )
+  return size > MAP_LIMIT ? [...wrongKeys, tooLong('[]', MAP_LIMIT)] : wrongKeys
 }
 
 function sealedErrors(after: KubeObject, before: KubeObject): FieldError[] {
