@@ -7,6 +7,7 @@ import { expect } from 'vitest'
 import type { Message, MoverOptions, Rig, Verb } from './mover.mts'
 
 const PYTHON = path.resolve('.venv/bin/python')
+const MOVER = path.resolve('k8s/mover')
 const SERVER = path.join(import.meta.dirname, 'forkserver.py')
 
 /** How a forked mover ended: its exit code, or minus the signal. */
@@ -26,7 +27,10 @@ export interface Fork {
 /** Movers between the Hub, the bucket and the volume of a rig, started at the price of a fork instead of a Python. */
 export class Forks {
   readonly #rig: Rig
-  readonly #server = spawn(PYTHON, [SERVER], { stdio: ['pipe', 'pipe', 'inherit'] })
+  readonly #server = spawn(PYTHON, [SERVER], {
+    env: { ...process.env, PYTHONPATH: MOVER },
+    stdio: ['pipe', 'pipe', 'inherit'],
+  })
   readonly #answers = new Map<number, EventEmitter>()
   #count = 0
 

@@ -4,34 +4,31 @@ One order a line on stdin: {"id", "verb", "env", "patch", "log"}. For each, {"id
 stdout, where status is the exit code, or minus the signal.
 """
 
+import importlib
 import json
 import os
 import random
 import selectors
 import signal
 import sys
-from pathlib import Path
 from typing import Any
 
-MOVER = Path(__file__).parents[2] / "k8s/mover"
-sys.path.insert(0, str(MOVER))
-
-import mover
 from botocore.session import Session
 
-# Loaded before the fork as well: a module that is imported again is the same one.
-import download  # noqa: F401 isort:skip
-import spaces  # isort:skip
-import upload  # noqa: F401 isort:skip
+import mover
+import spaces
 
 
 def main() -> None:
     """Takes orders until stdin ends."""
     # Parsing S3's description is most of what a client costs; the loader keeps it.
     session = Session()
-    session.create_client("s3", region_name="atl1", aws_access_key_id="-", aws_secret_access_key="-")
+    session.set_credentials("-", "-")
+    session.create_client("s3", region_name="atl1")
     spaces.Session = lambda: session
     mover.install = lambda progress: None
+    for verb in ("upload", "download"):
+        importlib.import_module(verb)
     selector = selectors.DefaultSelector()
     selector.register(sys.stdin.fileno(), selectors.EVENT_READ)
     waiting = b""
