@@ -10,8 +10,8 @@ await main(
     name: 'fix-pvc',
     purpose:
       'brings the claim on the model share to Bound on its PersistentVolume. A Released volume is freed when the claim that it names is ours; nothing else is ever changed.',
-    options: ['pv', 'pvc', 'context', 'namespace', 'timeout'],
-    startsJobs: false,
+    options: ['pv', 'pvc', 'context', 'namespace'],
+    jobs: 'none',
     examples: [
       'make fix-pvc',
       'scripts/fix-pvc.mts --context do-nyc2-gtc-demo --namespace dynamo-workload',

@@ -12,7 +12,7 @@ await main(
     purpose:
       'copies a model from Spaces to the NFS volume, in a Job in the cluster, and waits for its end. What is there already and proved is not moved again.',
     options: [...transferOptions, 'pvc'],
-    startsJobs: true,
+    jobs: 'go on',
     examples: [
       'make model-to-nfs MODEL=meta-llama/Llama-3.1-8B-Instruct',
       'scripts/model-to-nfs.mts --model gpt2 --timeout 7200',

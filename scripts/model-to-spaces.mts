@@ -12,7 +12,7 @@ await main(
     purpose:
       'copies a model from the HuggingFace Hub into Spaces, in a Job in the cluster, and waits for its end. What is there already and proved is not moved again.',
     options: [...transferOptions, 'hfEndpoint'],
-    startsJobs: true,
+    jobs: 'go on',
     examples: [
       'make model-to-spaces MODEL=meta-llama/Llama-3.1-8B-Instruct',
       'scripts/model-to-spaces.mts --model openai/gpt-oss-20b --revision main',

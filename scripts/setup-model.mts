@@ -13,7 +13,7 @@ await main(
     purpose:
       'stages a model for the GPU servers: binds the storage, copies Hub -> Spaces -> NFS, and verifies the result. Safe to run again at any point: what is done is found done.',
     options: [...transferOptions, 'hfEndpoint', 'pv', 'pvc', 'level'],
-    startsJobs: true,
+    jobs: 'go on',
     examples: [
       'make setup-model',
       'make setup-model MODEL=openai/gpt-oss-20b',

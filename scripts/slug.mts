@@ -10,7 +10,7 @@ await withSettings(
     name: 'slug',
     purpose: 'prints the part of Job names and labels that stands for a model: MODEL_SLUG of the manifests.',
     options: ['model'],
-    startsJobs: false,
+    jobs: 'none',
     examples: [
       'make slug MODEL=gpt2',
       'scripts/slug.mts --model meta-llama/Llama-3.1-8B-Instruct',

@@ -11,7 +11,7 @@ await main(
     purpose:
       'answers whether a model is staged: the claim is Bound, the files on the volume agree with their evidence, both Jobs completed. Reads the volume in a Job that is gone afterwards.',
     options: ['model', 'level', 'pv', 'pvc', 'context', 'namespace', 'timeout', 'image', 'restart'],
-    startsJobs: false,
+    jobs: 'are deleted',
     examples: [
       'make verify',
       'scripts/verify.mts --model meta-llama/Llama-3.1-8B-Instruct',

@@ -8,14 +8,15 @@ export interface Script {
   purpose: string
   options: readonly OptionName[]
   examples: readonly string[]
-  /** Whether it starts Jobs, which go on without it. */
-  startsJobs: boolean
+  /** What becomes of its Jobs when it ends before them. */
+  jobs: 'go on' | 'are deleted' | 'none'
 }
 
 const WIDTH = 80
 
 export function helpText(script: Script): string {
-  const taken: Option[] = [...script.options.map((name) => options[name]), { flag: 'help', help: 'show this and exit' }]
+  const names = (Object.keys(options) as OptionName[]).filter((name) => script.options.includes(name))
+  const taken: Option[] = [...names.map((name) => options[name]), { flag: 'help', help: 'show this and exit' }]
   const rows = taken.map((option) => [spelled(option), option.environment ?? '-', option.default ?? '-'])
   const heading = ['option', 'environment', 'default']
   const widths = [0, 1].map((column) => Math.max(...[heading, ...rows].map((row) => row[column]?.length ?? 0)))
@@ -28,9 +29,9 @@ export function helpText(script: Script): string {
     `Usage: scripts/${script.name}.mts [options]`,
     '',
     line(heading),
-    ...taken.flatMap((option, i) => [line(rows[i] ?? []), wrap(meaning(option), '      ')]),
+    ...taken.flatMap((option, i) => [line(rows[i] ?? []), wrap(option.help, '      ')]),
     '',
-    wrap('A flag wins over the environment, the environment over the default.', ''),
+    wrap(precedence(taken), ''),
     '',
     'Examples:',
     ...script.examples.map((example) => `  ${example}`),
@@ -44,14 +45,17 @@ function spelled({ flag, value }: Option): string {
   return value ? `--${flag} ${value}` : `--${flag}`
 }
 
-function meaning({ help, repeatable }: Option): string {
-  return repeatable ? `${help} (repeatable; in the environment separated by spaces)` : help
+function precedence(taken: readonly Option[]): string {
+  const repeatable = taken.filter((option) => option.repeatable).map(({ flag }) => `--${flag}`)
+  const globs = `${repeatable.join(' and ')} can be repeated; in the environment globs are separated by spaces.`
+  return `A flag wins over the environment, the environment over the default.${repeatable.length > 0 ? ` ${globs}` : ''}`
 }
 
-function exits({ startsJobs }: Script): string {
-  const goesOn = startsJobs ? ' (the Job goes on)' : ''
+function exits({ jobs }: Script): string {
+  const goesOn = jobs === 'go on' ? ' (the Job goes on)' : ''
   const { done, failed, usage, timeout, interrupted } = exitCodes
-  return `Exit codes: ${done} done, ${failed} failed, ${usage} wrong usage, ${timeout} timeout${goesOn}, ${interrupted} interrupted${goesOn}.`
+  const waited = jobs === 'none' ? [] : [`${timeout} timeout${goesOn}`]
+  return `Exit codes: ${[`${done} done`, `${failed} failed`, `${usage} wrong usage`, ...waited, `${interrupted} interrupted${goesOn}`].join(', ')}.`
 }
 
 function wrap(text: string, indent: string): string {

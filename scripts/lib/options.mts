@@ -7,7 +7,7 @@ export interface Option {
   environment?: string
   /** What stands for the value in the help; none for a switch. */
   value?: string
-  /** As the help shows it; undefined where there is no value by default. */
+  /** As the help shows it. */
   default?: string
   help: string
   repeatable?: boolean
@@ -74,7 +74,7 @@ export const options = {
     environment: 'MODEL_EXCLUDE',
     value: 'GLOB',
     default: 'original/*',
-    help: 'files to leave out, even included ones; empty: none; the default holds where there are weights outside it',
+    help: "files to leave out, of the included ones too; '' for none; the default holds only where there are weights outside it",
     repeatable: true,
     emptyCounts: true,
     problem: globProblem,
@@ -163,6 +163,7 @@ export const options = {
     flag: 'memory',
     environment: 'MOVER_MEMORY',
     value: 'SIZE',
+    default: "the manifest's",
     help: 'memory limit of the pods',
     problem: quantityProblem,
   },
@@ -178,6 +179,7 @@ export const options = {
     flag: 'pip-index-url',
     environment: 'MOVER_PIP_INDEX_URL',
     value: 'URL',
+    default: "pip's own",
     help: 'package index for the pods, without credentials',
     problem: urlProblem,
   },

@@ -10,7 +10,7 @@ import { CONTAINER } from './manifest.mts'
  */
 export class PodLog {
   readonly pod: string
-  readonly #cluster: Kubectl
+  readonly #cluster: Pick<Kubectl, 'followLog'>
   readonly #onLine: (line: string) => void
   readonly #stop = new AbortController()
   #running: Promise<void> | undefined
@@ -19,7 +19,7 @@ export class PodLog {
   /** Lines with the last stamp, of which there may be several. */
   #lastLines = new Set<string>()
 
-  constructor(cluster: Kubectl, pod: string, onLine: (line: string) => void) {
+  constructor(cluster: Pick<Kubectl, 'followLog'>, pod: string, onLine: (line: string) => void) {
     this.#cluster = cluster
     this.pod = pod
     this.#onLine = onLine

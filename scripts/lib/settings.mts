@@ -45,7 +45,7 @@ export function readSettings(script: string, names: readonly OptionName[], args:
   }
   const check = (name: OptionName, source: string, value: string) => {
     const problem = value === '' ? 'it is empty' : table[name].problem?.(value)
-    if (problem) problems.push(`${source} ${JSON.stringify(value)} cannot be used: ${problem}`)
+    if (problem) problems.push(`${source} ${JSON.stringify(withoutCredentials(value))} cannot be used: ${problem}`)
   }
   const text = (name: OptionName): string | undefined => {
     const found = given(name)
@@ -86,6 +86,11 @@ export function readSettings(script: string, names: readonly OptionName[], args:
   }
   if (problems.length > 0) throw usage(script, problems.join('\n'))
   return Object.freeze(settings)
+}
+
+/** A refused value is shown, and terminals and CI keep what is shown. */
+function withoutCredentials(value: string): string {
+  return value.replace(/\/\/[^/]*@/, '//***@')
 }
 
 /** Whether the help was asked for, however wrong the rest of the line may be. */

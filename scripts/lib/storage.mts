@@ -53,7 +53,7 @@ export function decideStorage(storage: Storage, wanted: ClaimManifest): StorageD
 /** Brings the claim to Bound on its volume; gives what was done, or why it was done already, in a sentence. */
 export async function bindStorage(session: Session): Promise<string> {
   const { settings, cluster, story, signal } = session
-  const pace = new Pace(Math.min(GRACE_SECONDS, settings.timeout), signal, story)
+  const pace = new Pace(GRACE_SECONDS, signal, story)
   const done: string[] = []
   for (;;) {
     const storage = await readStorage(cluster, settings)

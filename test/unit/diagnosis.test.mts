@@ -1,0 +1,310 @@
+import { describe, expect, test } from 'vitest'
+import { describePod, diagnoseFailure, diagnosePod, diagnoseWaiting } from '../../scripts/lib/diagnosis.mts'
+import type { Condition, ContainerStatus, Event, Job, Pod } from '../../scripts/lib/objects.mts'
+
+// The messages are those of a real 1.33 cluster.
+
+let order = 0
+
+function metadata(name: string) {
+  order += 1
+  return {
+    name,
+    namespace: 'ns',
+    uid: `uid-${name}`,
+    resourceVersion: '1',
+    creationTimestamp: `2026-01-01T00:00:${String(order % 60).padStart(2, '0')}Z`,
+  }
+}
+
+function job(...conditions: Partial<Condition>[]): Job {
+  const template = { metadata: {}, spec: { containers: [] } }
+  return {
+    kind: 'Job',
+    metadata: metadata('j'),
+    spec: { activeDeadlineSeconds: 86400, template },
+    status: { conditions: conditions.map((one) => ({ type: 'Failed', status: 'True', ...one })) },
+  }
+}
+
+interface PodShape {
+  name?: string
+  state?: ContainerStatus['state']
+  status?: Partial<Pod['status']>
+  node?: string
+}
+
+function pod({ name = 'p', state, status, node = 'n1' }: PodShape): Pod {
+  const containers = [{ name: 'mover', image: 'python:3.11-slim', resources: { limits: { memory: '3Gi' } } }]
+  return {
+    kind: 'Pod',
+    metadata: metadata(name),
+    spec: { containers, ...(node ? { nodeName: node } : {}) },
+    status: { phase: 'Pending', ...(state ? { containerStatuses: [{ name: 'mover', state }] } : {}), ...status },
+  }
+}
+
+function failed(
+  terminated: { exitCode: number; reason?: string; message?: string },
+  status: Partial<Pod['status']> = {},
+): Pod {
+  return pod({ state: { terminated }, status: { phase: 'Failed', ...status } })
+}
+
+function event(of: string, reason: string, message: string): Event {
+  return { reason, message, metadata: metadata('e'), involvedObject: { uid: `uid-${of}` } }
+}
+
+const gated = JSON.stringify({ state: 'failed', cause: 'gated', detail: 'a/b is gated', next: 'ask for access' })
+const mismatch = JSON.stringify({
+  state: 'failed',
+  cause: 'mismatch',
+  detail: 'of 3 files 1 missing',
+  next: 'run make model-to-nfs',
+  missing: ['config.json'],
+  wrong: [],
+  unknown: ['x', 'y'],
+})
+
+describe('a pod that waits', () => {
+  const pull = (message: string, reason = 'ImagePullBackOff') => pod({ state: { waiting: { reason, message } } })
+  const refused = 'failed to do request: Head "http://x/v2": dial tcp: connect: connection refused'
+  const pulling = `failed to pull and unpack image "x:1": failed to resolve reference "x:1": `
+
+  test.each<
+    [string, Pod, Event[], { cause: string; detail?: string | RegExp; next?: string | RegExp; fatal: boolean }]
+  >([
+    [
+      'an image whose registry does not answer',
+      pull(`Back-off pulling image "x:1": ErrImagePull: ${pulling}${refused}`),
+      [],
+      {
+        cause: 'image-pull',
+        detail: `image python:3.11-slim cannot be pulled: ${refused}`,
+        next: /--image/,
+        fatal: true,
+      },
+    ],
+    [
+      'an image, seen by an older kubelet that gives the reason in an event only',
+      pull('Back-off pulling image "x:1"'),
+      [event('p', 'Failed', `Failed to pull image "x:1": rpc error: code = NotFound desc = ${pulling}x:1: not found`)],
+      { cause: 'image-pull', detail: /cannot be pulled: x:1: not found$/, fatal: true },
+    ],
+    [
+      'an image of a registry that is busy',
+      pull(`${pulling}429 Too Many Requests`, 'ErrImagePull'),
+      [],
+      { cause: 'image-pull', fatal: false },
+    ],
+    [
+      'an image name that is none',
+      pull('', 'InvalidImageName'),
+      [],
+      { cause: 'image-pull', detail: /InvalidImageName/, fatal: true },
+    ],
+    [
+      'a Secret',
+      pod({
+        state: { waiting: { reason: 'CreateContainerConfigError', message: 'secret "spaces-credentials" not found' } },
+      }),
+      [],
+      { cause: 'no-secret', detail: 'Secret spaces-credentials does not exist in namespace ns', fatal: true },
+    ],
+    [
+      'a key of a Secret',
+      pod({
+        state: { waiting: { reason: 'CreateContainerConfigError', message: "couldn't find key k in Secret ns/s" } },
+      }),
+      [],
+      { cause: 'container-config', detail: /couldn't find key k in Secret ns\/s/, fatal: true },
+    ],
+    [
+      'a ConfigMap volume',
+      pod({ state: { waiting: { reason: 'ContainerCreating' } } }),
+      [event('p', 'FailedMount', 'MountVolume.SetUp failed for volume "mover" : configmap "model-mover-1" not found')],
+      { cause: 'no-configmap', detail: /model-mover-1/, next: /--restart/, fatal: true },
+    ],
+    [
+      'an NFS server',
+      pod({ state: { waiting: { reason: 'ContainerCreating' } } }),
+      [event('p', 'FailedMount', 'MountVolume.SetUp failed for volume "pv" : mount failed: exit status 32')],
+      { cause: 'mount', detail: /exit status 32/, fatal: false },
+    ],
+    [
+      'a claim that is not there',
+      pod({
+        node: '',
+        status: {
+          conditions: [
+            unschedulable(
+              '0/2 nodes are available: persistentvolumeclaim "models" not found. preemption: 0/2 nodes are available',
+            ),
+          ],
+        },
+      }),
+      [],
+      { cause: 'no-claim', next: /fix-pvc/, fatal: true },
+    ],
+    [
+      'a claim that is Pending',
+      pod({
+        node: '',
+        status: {
+          conditions: [unschedulable('0/2 nodes are available: pod has unbound immediate PersistentVolumeClaims.')],
+        },
+      }),
+      [],
+      { cause: 'claim-pending', next: /fix-pvc/, fatal: false },
+    ],
+    [
+      'a node that fits',
+      pod({
+        node: '',
+        status: {
+          conditions: [
+            unschedulable(
+              '0/2 nodes are available: 2 Insufficient cpu. preemption: 0/2 nodes are available: 2 No preemption victims',
+            ),
+          ],
+        },
+      }),
+      [],
+      {
+        cause: 'unschedulable',
+        detail: 'no node takes pod p: 0/2 nodes are available: 2 Insufficient cpu.',
+        fatal: false,
+      },
+    ],
+  ])('for %s', (_, waiting, events, { detail, next, ...rest }) => {
+    const found = diagnoseWaiting({ job: job(), pods: [failed({ exitCode: 1 }), waiting], events })
+    expect(found).toMatchObject(rest)
+    if (detail) expect(found?.detail).toMatch(detail)
+    if (next) expect(found?.next).toMatch(next)
+  })
+
+  test('for nothing but its turn has no diagnosis', () => {
+    const states = [
+      pod({}),
+      pod({ state: { running: { startedAt: '' } } }),
+      pod({ state: { waiting: { reason: 'ContainerCreating' } } }),
+    ]
+    for (const one of states) expect(diagnoseWaiting({ job: job(), pods: [one], events: [] })).toBeUndefined()
+  })
+
+  test('is not blamed for the mounts of a pod before it', () => {
+    const events = [event('other', 'FailedMount', 'configmap "x" not found')]
+    expect(diagnoseWaiting({ job: job(), pods: [pod({})], events })).toBeUndefined()
+  })
+
+  test('to be created at all: quota, admission', () => {
+    const events = [event('j', 'FailedCreate', 'Error creating: pods "x" is forbidden: exceeded quota: q')]
+    const found = diagnoseWaiting({ job: job(), pods: [], events })
+    expect(found).toMatchObject({
+      cause: 'pod-refused',
+      fatal: false,
+      detail: expect.stringMatching(/exceeded quota: q$/),
+    })
+  })
+})
+
+describe('a pod that failed', () => {
+  test.each<[string, Pod, { cause: string; detail: string; next?: RegExp }]>([
+    [
+      'as the mover says',
+      failed({ exitCode: 64, message: gated }),
+      { cause: 'gated', detail: 'a/b is gated', next: /^ask for access$/ },
+    ],
+    [
+      'with files that do not agree',
+      failed({ exitCode: 64, message: mismatch }),
+      { cause: 'mismatch', detail: 'of 3 files 1 missing; missing: config.json; unknown: x, y' },
+    ],
+    [
+      'at its memory limit',
+      failed({ exitCode: 137, reason: 'OOMKilled' }),
+      { cause: 'out-of-memory', detail: 'pod p was killed at its memory limit of 3Gi', next: /--memory/ },
+    ],
+    [
+      'evicted',
+      failed({ exitCode: 137 }, { reason: 'Evicted', message: 'The node was low on resource: ephemeral-storage.' }),
+      { cause: 'evicted', detail: 'pod p was evicted from node n1: The node was low on resource: ephemeral-storage.' },
+    ],
+    [
+      'with its node',
+      failed(
+        { exitCode: 137 },
+        {
+          conditions: [
+            {
+              type: 'DisruptionTarget',
+              status: 'True',
+              reason: 'DeletionByTaintManager',
+              message: 'Taint manager: deleting due to NoExecute taint',
+            },
+          ],
+        },
+      ),
+      { cause: 'disrupted', detail: 'pod p was removed from node n1: Taint manager: deleting due to NoExecute taint' },
+    ],
+    [
+      'for want of python',
+      failed({
+        exitCode: 128,
+        reason: 'StartError',
+        message:
+          'failed to create containerd task: runc create failed: unable to start container process: exec: "python": executable file not found in $PATH: unknown',
+      }),
+      {
+        cause: 'cannot-start',
+        detail: 'pod p could not start its program: exec: "python": executable file not found in $PATH',
+        next: /--image/,
+      },
+    ],
+    [
+      'without a word',
+      failed({ exitCode: 1, message: 'Traceback' }),
+      { cause: 'mover-ended', detail: 'pod p ended with exit code 1 and left no reason' },
+    ],
+    [
+      'before its container',
+      pod({ status: { phase: 'Failed', reason: 'NodeAffinity', message: 'no fit' } }),
+      { cause: 'pod-failed', detail: 'pod p failed: no fit' },
+    ],
+  ])('%s', (_, one, { next, ...rest }) => {
+    expect(diagnosePod(one)).toMatchObject(rest)
+    if (next) expect(diagnosePod(one)?.next).toMatch(next)
+  })
+
+  test('is not one that runs', () => expect(diagnosePod(pod({ status: { phase: 'Running' } }))).toBeUndefined())
+})
+
+describe('a Job that failed', () => {
+  test('has the cause of its last pod, not of the limit', () => {
+    const pods = [failed({ exitCode: 1 }), failed({ exitCode: 64, message: gated })]
+    for (const reason of ['BackoffLimitExceeded', 'PodFailurePolicy'])
+      expect(diagnoseFailure({ job: job({ reason }), pods, events: [] })).toMatchObject({ cause: 'gated', fatal: true })
+  })
+
+  test('at its deadline', () => {
+    const found = diagnoseFailure({ job: job({ reason: 'DeadlineExceeded' }), pods: [], events: [] })
+    expect(found).toMatchObject({ cause: 'deadline', detail: expect.stringContaining('86400 s') })
+  })
+
+  test('without a pod that is left', () => {
+    const found = diagnoseFailure({ job: job({ reason: 'BackoffLimitExceeded' }), pods: [], events: [] })
+    expect(found).toMatchObject({ cause: 'no-pod-left', detail: expect.stringContaining('BackoffLimitExceeded') })
+  })
+})
+
+test.each<[string | undefined, Pod]>([
+  ['pod p waits for a node', pod({ node: '' })],
+  ['pod p starts on n1', pod({ state: { waiting: { reason: 'ContainerCreating' } } })],
+  ['pod p runs on n1', pod({ state: { running: { startedAt: '' } } })],
+  [undefined, pod({ state: { terminated: { exitCode: 0 } }, status: { phase: 'Running' } })],
+  [undefined, pod({ status: { phase: 'Succeeded' } })],
+])('described: %s', (words, one) => expect(describePod(one)).toBe(words))
+
+function unschedulable(message: string): Condition {
+  return { type: 'PodScheduled', status: 'False', reason: 'Unschedulable', message }
+}

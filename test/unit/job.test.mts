@@ -1,0 +1,81 @@
+import { describe, expect, test } from 'vitest'
+import { decide, differences } from '../../scripts/lib/job.mts'
+import { annotation, type JobManifest } from '../../scripts/lib/manifest.mts'
+import type { Job } from '../../scripts/lib/objects.mts'
+
+function spec(revision: string) {
+  const env = [
+    { name: 'REVISION', value: revision },
+    { name: 'JOB_UID', valueFrom: {} },
+  ]
+  const resources = { limits: { memory: '3Gi' } }
+  return { template: { metadata: {}, spec: { containers: [{ name: 'mover', image: 'python', env, resources }] } } }
+}
+
+function wanted(model = 'Org/M.1', revision = 'main'): JobManifest {
+  const metadata = { name: 'job', namespace: 'ns', labels: {}, annotations: { [annotation.model]: model } }
+  return { apiVersion: 'batch/v1', kind: 'Job', metadata, spec: spec(revision) }
+}
+
+interface Found {
+  model?: string | null
+  revision?: string
+  ended?: 'Complete' | 'Failed'
+  deleting?: boolean
+}
+
+function found({ model = 'Org/M.1', revision = 'main', ended, deleting }: Found): Job {
+  return {
+    kind: 'Job',
+    metadata: {
+      name: 'job',
+      uid: 'u',
+      resourceVersion: '1',
+      creationTimestamp: '2026-01-01T00:00:00Z',
+      ...(model === null ? {} : { annotations: { [annotation.model]: model } }),
+      ...(deleting ? { deletionTimestamp: '2026-01-01T00:00:00Z' } : {}),
+    },
+    spec: spec(revision),
+    status: { conditions: ended ? [{ type: ended, status: 'True' }] : [{ type: 'Suspended', status: 'False' }] },
+  }
+}
+
+describe('under the name of the wanted Job there is', () => {
+  test.each<[string, Job | undefined, boolean, string, RegExp?]>([
+    ['nothing', undefined, false, 'create'],
+    ['one that runs with the same settings', found({}), false, 'join'],
+    ['one that runs with the same settings, to be restarted', found({}), true, 'replace', /--restart/],
+    [
+      'one that runs with other settings',
+      found({ revision: 'v1' }),
+      false,
+      'refuse',
+      /REVISION is v1 there, main here.*--restart/,
+    ],
+    ['one that runs with other settings, to be restarted', found({ revision: 'v1' }), true, 'replace'],
+    ['one that is done', found({ ended: 'Complete' }), false, 'replace', /finished/],
+    ['one that failed', found({ ended: 'Failed', revision: 'v1' }), false, 'replace'],
+    ['one that is being deleted', found({ deleting: true }), true, 'wait-until-gone'],
+    ['one that is done and being deleted', found({ ended: 'Complete', deleting: true }), false, 'wait-until-gone'],
+    ['one that runs for another model', found({ model: 'org/m-1' }), false, 'refuse', /another model, org\/m-1/],
+    ['one that runs for another model, to be restarted', found({ model: 'org/m-1' }), true, 'refuse'],
+    [
+      'one that is done with another model',
+      found({ model: 'org/m-1', ended: 'Complete' }),
+      false,
+      'replace',
+      /org\/m-1/,
+    ],
+    ['one that runs for nobody knows what', found({ model: null }), false, 'refuse', /does not name/],
+  ])('%s', (_, there, restart, action, words = /(?:)/) => {
+    const decision = decide(there, wanted(), restart)
+    expect(decision.action).toBe(action)
+    expect(JSON.stringify(decision)).toMatch(words)
+  })
+})
+
+test('differences name each setting and both sides', () => {
+  expect(differences({ A: '1', B: 'x', E: '' }, { A: '2', B: 'x', C: 'y' })).toBe(
+    'A is 1 there, 2 here; C is not set there, y here; E is empty there, not set here',
+  )
+})

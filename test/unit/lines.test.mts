@@ -1,0 +1,122 @@
+import { describe, expect, test } from 'vitest'
+import { formatBytes, formatSeconds } from '../../scripts/lib/format.mts'
+import { parseProgress } from '../../scripts/lib/progress.mts'
+import { parseQuantity } from '../../scripts/lib/quantity.mts'
+import { parseReport } from '../../scripts/lib/report.mts'
+import { lineOf, Story } from '../../scripts/lib/story.mts'
+
+describe('a progress line', () => {
+  test.each([
+    [
+      'progress 45% 7230000000/16060000000 B 243 MB/s eta 36s files 6/17 phase moving',
+      {
+        percent: 45,
+        bytes: 7.23e9,
+        total: 16.06e9,
+        bytesPerSecond: 243e6,
+        secondsLeft: 36,
+        files: 6,
+        totalFiles: 17,
+        phase: 'moving',
+      },
+    ],
+    ['progress 1% 1/100 B 2.5 MB/s eta 0s files 0/1 phase hashing', { bytesPerSecond: 2.5e6, secondsLeft: 0 }],
+    [
+      'progress 0% 0/0 B - MB/s eta - files 0/0 phase installing',
+      { bytesPerSecond: undefined, secondsLeft: undefined, phase: 'installing' },
+    ],
+  ])('%s', (line, numbers) => expect(parseProgress(line)).toMatchObject(numbers))
+
+  test.each(['', 'plan: 3 files', 'progress', 'progress 45% of nothing'])('is not %j', (line) =>
+    expect(parseProgress(line)).toBeUndefined(),
+  )
+})
+
+describe('a termination message', () => {
+  test('of success', () => {
+    const message = {
+      state: 'done',
+      commit: 'c',
+      files: 2,
+      bytes: 3,
+      moved: 1,
+      seconds: 1.5,
+      revision: 'main',
+      level: 'sizes',
+      unknown: ['x'],
+    }
+    expect(parseReport(JSON.stringify(message))).toEqual({
+      state: 'done',
+      commit: 'c',
+      files: 2,
+      bytes: 3,
+      moved: 1,
+      seconds: 1.5,
+      unknown: ['x'],
+    })
+  })
+
+  test('of failure', () => {
+    const message = { state: 'failed', cause: 'gated', detail: 'd', next: 'n', missing: [], wrong: ['w'] }
+    expect(parseReport(JSON.stringify(message))).toEqual({
+      state: 'failed',
+      cause: 'gated',
+      detail: 'd',
+      next: 'n',
+      paths: { wrong: ['w'] },
+    })
+  })
+
+  test.each([
+    undefined,
+    '',
+    'Traceback (most recent call last)',
+    '{"state":"d',
+    '[]',
+    'null',
+    '{}',
+    '{"state":"else"}',
+  ])('is not %j', (text) => expect(parseReport(text)).toBeUndefined())
+})
+
+test.each([
+  ['50Gi', 50 * 2 ** 30],
+  ['1.5G', 1.5e9],
+  ['1e9', 1e9],
+  ['1E', 1e18],
+  ['100', 100],
+  ['100m', 0.1],
+  ['.5Ki', 512],
+  ['', undefined],
+  ['5 Gi', undefined],
+  ['Gi', undefined],
+  ['5gb', undefined],
+])('quantity %s is %s', (text, number) => expect(parseQuantity(text)).toBe(number))
+
+test.each([
+  [0, '0 B'],
+  [999, '999 B'],
+  [1000, '1.0 kB'],
+  [16_060_000_000, '16.1 GB'],
+  [243_000_000, '243 MB'],
+  [999_950_000, '1.0 GB'],
+  [3e15, '3000 TB'],
+])('%d bytes read %s', (bytes, text) => expect(formatBytes(bytes)).toBe(text))
+
+test.each([
+  [0.04, '0.0 s'],
+  [9.96, '10.0 s'],
+  [65, '65 s'],
+  [250, '4 min 10 s'],
+  [7500, '2 h 5 min'],
+])('%d seconds read %s', (seconds, text) => expect(formatSeconds(seconds)).toBe(text))
+
+test('the story has one line a step, further lines indented below', () => {
+  const said: string[] = []
+  const story = new Story((text) => said.push(text))
+  story.begun('to Spaces', 'Job x started')
+  story.failed('to NFS', 'first\nsecond')
+  story.detail('next')
+  expect(said.join('')).toBe('• to Spaces  Job x started\n✗ to NFS     first\n             second\n             next\n')
+  expect(lineOf('✓', 'files', '')).toBe('✓ files')
+})

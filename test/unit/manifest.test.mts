@@ -1,0 +1,179 @@
+import { readdir, readFile } from 'node:fs/promises'
+import { describe, expect, test } from 'vitest'
+import { parse } from 'yaml'
+import {
+  annotation,
+  type JobKind,
+  renderClaim,
+  renderJob,
+  renderMover,
+  settingsOf,
+} from '../../scripts/lib/manifest.mts'
+import { type OptionName, options } from '../../scripts/lib/options.mts'
+import { readSettings } from '../../scripts/lib/settings.mts'
+
+function settings(...args: string[]) {
+  return readSettings('test', Object.keys(options) as OptionName[], args, {})
+}
+
+async function render(kind: JobKind, ...args: string[]) {
+  const job = await renderJob(kind, settings(...args), 'model-mover-0123456789')
+  const [container] = job.spec.template.spec.containers
+  if (!container) throw new Error('no container')
+  const value = (name: string) => container.env?.find((variable) => variable.name === name)?.value
+  return { job, container, value }
+}
+
+const KINDS = ['model-upload-spaces', 'model-download-nfs', 'model-verify-nfs'] as const
+
+describe.each(KINDS)('%s', (kind) => {
+  test('bears the slug, the namespace, the model and the settings', async () => {
+    const { job } = await render(kind, '--model', 'Org/M.1', '--namespace', 'other')
+    expect(job.metadata).toMatchObject({ name: `${kind}-org--m-1`, namespace: 'other' })
+    expect(job.metadata.annotations[annotation.model]).toBe('Org/M.1')
+    expect(JSON.parse(job.metadata.annotations[annotation.settings] ?? '')).toEqual(settingsOf(job.spec))
+    expect(job.metadata.annotations[annotation.settingsHash]).toMatch(/^[0-9a-f]{10}$/)
+    expect(job.spec.template.metadata.annotations, 'edits of the Job are none of its template').toEqual({
+      [annotation.model]: 'Org/M.1',
+    })
+  })
+
+  test('mounts the mover of this checkout and the claim that was named', async () => {
+    const { job } = await render(kind, '--pvc', 'theirs')
+    const volumes = job.spec.template.spec.volumes ?? []
+    expect(volumes.map(({ configMap }) => configMap?.name).filter(Boolean)).toEqual(['model-mover-0123456789'])
+    const claims = volumes.flatMap(({ persistentVolumeClaim }) => persistentVolumeClaim?.claimName ?? [])
+    expect(claims).toEqual(kind === 'model-upload-spaces' ? [] : ['theirs'])
+  })
+
+  test('has by hand the settings that the scripts have by default', async () => {
+    const { job } = await render(kind)
+    const byHand = parse(await readFile(`k8s/jobs/${kind}.yaml`, 'utf8')).spec
+    expect({ ...settingsOf(byHand), MODEL: settings().model }).toEqual(settingsOf(job.spec))
+  })
+
+  test.each(['1e5', 'null', 'true', '0x1F', '1.10', '010'])('keeps a model called %s a text', async (model) => {
+    const { value, job } = await render(kind, '--model', model)
+    expect([value('MODEL'), job.metadata.annotations[annotation.model]]).toEqual([model, model])
+  })
+})
+
+test('the settings reach the pod', async () => {
+  const args = [
+    '--revision',
+    'v1',
+    '--bucket',
+    'bkt',
+    '--endpoint',
+    'http://s3:1',
+    '--region',
+    'r',
+    '--hf-endpoint',
+    'http://hub:1',
+  ]
+  const more = [
+    '--buffer',
+    '64Mi',
+    '--pip-index-url',
+    'http://pip:1',
+    '--include',
+    '*.json',
+    '--include',
+    'a/*',
+    '--exclude',
+    '',
+  ]
+  const { value, container } = await render('model-upload-spaces', ...args, ...more, '--image', 'python:3.11')
+  const names = [
+    'REVISION',
+    'BUCKET',
+    'ENDPOINT',
+    'AWS_DEFAULT_REGION',
+    'HF_ENDPOINT',
+    'BUFFER',
+    'PIP_INDEX_URL',
+    'INCLUDE',
+    'EXCLUDE',
+  ]
+  expect(names.map(value)).toEqual([
+    'v1',
+    'bkt',
+    'http://s3:1',
+    'r',
+    'http://hub:1',
+    '64Mi',
+    'http://pip:1',
+    '*.json a/*',
+    '',
+  ])
+  expect(container.image).toBe('python:3.11')
+})
+
+test('what was not asked for is left to the mover', async () => {
+  const { value } = await render('model-upload-spaces')
+  expect(['INCLUDE', 'EXCLUDE', 'PIP_INDEX_URL'].map(value)).toEqual([undefined, undefined, undefined])
+})
+
+test('hop 2 is told the revision and the filter, not the Hub', async () => {
+  const { value } = await render('model-download-nfs', '--revision', 'v1', '--exclude', 'x')
+  expect(['REVISION', 'EXCLUDE', 'HF_ENDPOINT'].map(value)).toEqual(['v1', 'x', undefined])
+})
+
+test('a $ in a value is no reference to a Secret', async () => {
+  const { value } = await render('model-upload-spaces', '--include', '$(AWS_SECRET_ACCESS_KEY)')
+  expect(value('INCLUDE')).toBe('$$(AWS_SECRET_ACCESS_KEY)')
+})
+
+test.each([
+  ['4Gi', { requests: '2Gi', limits: '4Gi' }],
+  ['512Mi', { requests: '512Mi', limits: '512Mi' }],
+])('a memory limit of %s', async (memory, { requests, limits }) => {
+  const { container } = await render('model-upload-spaces', '--memory', memory)
+  expect(container.resources).toMatchObject({ requests: { memory: requests }, limits: { memory: limits } })
+})
+
+test('other settings are other settings, another mover is not', async () => {
+  const hash = async (args: string[], mover = 'model-mover-1') =>
+    (await renderJob('model-upload-spaces', settings(...args), mover)).metadata.annotations[annotation.settingsHash]
+  const own = await hash([])
+  expect(await hash([], 'model-mover-2')).toBe(own)
+  expect(await hash(['--timeout', '5', '--restart'])).toBe(own)
+  for (const args of [
+    ['--revision', 'v1'],
+    ['--exclude', ''],
+    ['--image', 'x'],
+    ['--memory', '4Gi'],
+    ['--buffer', '1Gi'],
+  ])
+    expect(await hash(args), args.join(' ')).not.toBe(own)
+})
+
+test('the ConfigMap holds the real files and is named by them', async () => {
+  const mover = await renderMover('ns')
+  const files = (await readdir('k8s/mover')).filter((name) => /\.py$|^requirements\.txt$/.test(name))
+  expect(Object.keys(mover.data).sort()).toEqual(files.sort())
+  expect(mover).toMatchObject({
+    immutable: true,
+    metadata: { namespace: 'ns', name: expect.stringMatching(/^model-mover-[0-9a-f]{10}$/) },
+  })
+  expect(Buffer.byteLength(JSON.stringify(mover)), 'what etcd takes').toBeLessThan(2 ** 20)
+})
+
+test.each([
+  [undefined, '50Gi'],
+  ['1Ti', '50Gi'],
+  ['50Gi', '50Gi'],
+  ['5Gi', '5Gi'],
+  ['50G', '50G'],
+])('a claim on a volume of %s asks for %s', async (capacity, request) => {
+  const claim = await renderClaim(settings('--pv', 'v', '--pvc', 'c', '--namespace', 'n'), capacity)
+  expect(claim).toMatchObject({
+    metadata: { name: 'c', namespace: 'n' },
+    spec: {
+      volumeName: 'v',
+      storageClassName: 'nfs-static',
+      accessModes: ['ReadWriteMany'],
+      resources: { requests: { storage: request } },
+    },
+  })
+})

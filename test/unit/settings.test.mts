@@ -1,0 +1,157 @@
+import { describe, expect, test } from 'vitest'
+import { Failure } from '../../scripts/lib/failure.mts'
+import { type OptionName, options } from '../../scripts/lib/options.mts'
+import { type Environment, nearest, readSettings, wantsHelp } from '../../scripts/lib/settings.mts'
+
+const ALL = Object.keys(options) as OptionName[]
+
+function read(args: string[], env: Environment = {}, names = ALL) {
+  return readSettings('setup-model', names, args, env)
+}
+
+function refusal(args: string[], env: Environment = {}, names = ALL): Failure {
+  try {
+    read(args, env, names)
+  } catch (error) {
+    if (error instanceof Failure) return error
+    throw error
+  }
+  throw new Error(`accepted: ${args.join(' ')}`)
+}
+
+test('defaults are those of the spec', () => {
+  expect(read([])).toEqual({
+    model: 'meta-llama/Llama-3.1-8B-Instruct',
+    revision: 'main',
+    include: [],
+    exclude: undefined,
+    context: 'do-nyc2-gtc-demo',
+    namespace: 'dynamo-workload',
+    timeout: 1800,
+    bucket: 'do-gtc2026-doks-demo',
+    endpoint: 'https://atl1.digitaloceanspaces.com',
+    region: 'atl1',
+    hfEndpoint: 'https://huggingface.co',
+    pv: 'model-nfs-pv',
+    pvc: 'model-nfs-pvc',
+    image: 'python:3.11-slim',
+    memory: undefined,
+    buffer: '256Mi',
+    pipIndexUrl: undefined,
+    level: 'sizes',
+    restart: false,
+  })
+})
+
+describe('a value', () => {
+  test('of a flag wins over the environment, the environment over the default', () => {
+    const env = { MODEL: 'a/env', MODEL_REVISION: 'env' }
+    expect(read(['--model', 'a/flag'], env)).toMatchObject({ model: 'a/flag', revision: 'env', region: 'atl1' })
+  })
+
+  test.each([
+    [['--revision', '010'], { revision: '010' }],
+    [['--revision=1e3'], { revision: '1e3' }],
+    [['--model', '1e5'], { model: '1e5' }],
+    [['--timeout', '600'], { timeout: 600 }],
+    [['--restart'], { restart: true }],
+    [['--include', '*.json', '--include=*.safetensors'], { include: ['*.json', '*.safetensors'] }],
+    [['--exclude', ''], { exclude: [] }],
+    [['--exclude='], { exclude: [] }],
+    [['--exclude', 'a/*'], { exclude: ['a/*'] }],
+    [['--context', 'arn:aws:eks:x:1:cluster/y z'], { context: 'arn:aws:eks:x:1:cluster/y z' }],
+  ])('%j stays as it was typed', (args, settings) => expect(read(args)).toMatchObject(settings))
+
+  test.each([
+    [{ MODEL_EXCLUDE: '' }, { exclude: [] }],
+    [{ MODEL_EXCLUDE: ' a/*  b ' }, { exclude: ['a/*', 'b'] }],
+    [{ MODEL_INCLUDE: '' }, { include: [] }],
+    [{ MODEL_INCLUDE: '*.json *.txt' }, { include: ['*.json', '*.txt'] }],
+    [
+      { KUBE_CONTEXT: '', MODEL_TIMEOUT: ' ', NAMESPACE: 'other' },
+      { context: 'do-nyc2-gtc-demo', timeout: 1800, namespace: 'other' },
+    ],
+    [
+      { MOVER_MEMORY: '3Gi', MOVER_PIP_INDEX_URL: 'http://mirror/simple' },
+      { memory: '3Gi', pipIndexUrl: 'http://mirror/simple' },
+    ],
+  ])('of the environment %j', (env, settings) => expect(read([], env)).toMatchObject(settings))
+
+  test('of an option that the script has no use for is not looked at', () => {
+    expect(read([], { MODEL: 'a b', NAMESPACE: 'x' }, ['namespace'])).toMatchObject({ namespace: 'x' })
+  })
+})
+
+describe('refused with exit code 2:', () => {
+  test.each([
+    [['--modle', 'x'], '--modle is no option of setup-model; did you mean --model?'],
+    [['--model', 'x', '--tiemout=3'], 'did you mean --timeout?'],
+    [['--xyzzy'], '--xyzzy is no option of setup-model'],
+    [['-m', 'x'], '-m is no option'],
+    [['--no-model'], '--no-model is no option'],
+    [['--no-restart'], '--no-restart is no option'],
+    [['--model.x', 'y'], '--model.x is no option'],
+    [['gpt2'], '"gpt2" is not expected'],
+    [['--', 'gpt2'], '"gpt2" is not expected'],
+    [['--model'], '--model needs a value'],
+    [['--model', '--restart'], '--model needs a value'],
+    [['--exclude', '--restart'], '--exclude needs a value'],
+    [['--model', 'a', '--model', 'b'], '--model is given 2 times'],
+    [['--restart=no'], '--restart takes no value'],
+    [['--model', ''], '--model "" cannot be used'],
+    [['--revision='], '--revision "" cannot be used'],
+    [['--timeout', '0'], '--timeout "0"'],
+    [['--timeout', '30m'], '--timeout "30m"'],
+    [['--endpoint', 'atl1.example'], '--endpoint "atl1.example"'],
+    [['--endpoint', 'ftp://x'], 'neither http:// nor https://'],
+    [['--pip-index-url', 'https://me:secret@mirror/simple'], 'credentials'],
+    [['--namespace', 'Prod'], '--namespace "Prod"'],
+    [['--pvc', 'a_b'], '--pvc "a_b"'],
+    [['--bucket', 'B'], '--bucket "B"'],
+    [['--memory', '3 GB'], '--memory "3 GB"'],
+    [['--level', 'all'], '--level "all"'],
+    [['--include', 'a b'], '--include "a b"'],
+    [['--image', 'x y'], '--image "x y"'],
+    [['--context', 'x\ny'], '--context "x\\ny"'],
+  ])('%j', (args, fact) => {
+    const { message, exitCode, next } = refusal(args)
+    expect({ message, exitCode }).toEqual({ message: expect.stringContaining(fact), exitCode: 2 })
+    expect(next).toContain('scripts/setup-model.mts --help')
+  })
+
+  test.each(['https://me:secret@mirror/simple', 'ftp://me:se@cret@x', 'https://me:secret @x'])(
+    '%s, without showing the secret',
+    (url) => {
+      expect(refusal(['--pip-index-url', url]).message).not.toMatch(/se@?cret/)
+    },
+  )
+
+  test('an empty model in the environment', () => {
+    expect(refusal([], { MODEL: '' }).message).toContain('MODEL "" cannot be used: it is empty')
+  })
+
+  test('an option of other scripts, as such', () => {
+    expect(refusal(['--revision', 'x'], {}, ['model']).message).toContain('--revision is an option of other scripts')
+  })
+
+  test('all values that cannot be used, together', () => {
+    const { message } = refusal(['--timeout', 'x', '--model', 'a b'], { NAMESPACE: 'X' })
+    expect(message.split('\n')).toHaveLength(3)
+  })
+})
+
+test.each([
+  [['--help'], true],
+  [['--model', 'x', '-h'], true],
+  [['--nonsense', '--help'], true],
+  [['--', '--help'], false],
+  [[], false],
+])('help asked for by %j: %s', (args, wanted) => expect(wantsHelp(args)).toBe(wanted))
+
+test.each([
+  ['modle', 'model'],
+  ['time-out', 'timeout'],
+  ['hf-endpiont', 'hf-endpoint'],
+  ['xyzzy', undefined],
+  ['', undefined],
+])('nearest to %s is %s', (word, near) => expect(nearest(word, ['model', 'timeout', 'hf-endpoint', 'pv'])).toBe(near))
