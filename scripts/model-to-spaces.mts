@@ -16,7 +16,7 @@ await main(
     examples: [
       'make model-to-spaces MODEL=meta-llama/Llama-3.1-8B-Instruct',
       'scripts/model-to-spaces.mts --model openai/gpt-oss-20b --revision main',
-      "scripts/model-to-spaces.mts --model gpt2 --include '*.safetensors' --include '*.json'",
+      "scripts/model-to-spaces.mts --model gpt2 --exclude '*.bin' --exclude '*.h5'",
     ],
   },
   toSpaces,

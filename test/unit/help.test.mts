@@ -27,7 +27,7 @@ test('make help lists every target', async () => {
       .split('\n')
       .map((line) => line.trim().split(' ')[0]),
   ).toEqual(targets)
-  const [, phony = ''] = /^\.PHONY: (.*)$/m.exec(makefile.replace('$(SCRIPTS)', SCRIPTS.join(' '))) ?? []
+  const [, phony = ''] = /^\.PHONY: (.*)$/m.exec(makefile.replaceAll('$(SCRIPTS)', SCRIPTS.join(' '))) ?? []
   expect(phony.split(' ').sort()).toEqual(targets.sort())
 })
 
