@@ -22,7 +22,7 @@ export const real = process.env.E2E === '1'
 
 /** Opens the real cluster under E2E=1, starts an embedded one otherwise. `context` is the embedded one's name. */
 export function openCluster(dir: string, context: string): Promise<Cluster> {
-  return real ? openReal() : openEmbedded(dir, context)
+  return real ? openReal(dir) : openEmbedded(dir, context)
 }
 
 async function openEmbedded(parent: string, context: string): Promise<Cluster> {
@@ -36,11 +36,13 @@ async function openEmbedded(parent: string, context: string): Promise<Cluster> {
   return { kubeconfig: kube.kubeconfig, context: kube.context, host: '127.0.0.1', kube, close }
 }
 
-async function openReal(): Promise<Cluster> {
+async function openReal(home: string): Promise<Cluster> {
   const { KUBECONFIG: kubeconfig, KUBE_CONTEXT, E2E_HOST_IP: host, PATH = '' } = process.env
   if (!kubeconfig) throw new Error('set KUBECONFIG to the kubeconfig of a cluster that tests may use')
   if (!host) throw new Error('set E2E_HOST_IP to the address at which pods of that cluster reach this machine')
-  const asked = new Running('kubectl', ['config', 'current-context'], { env: { PATH, KUBECONFIG: kubeconfig } })
+  const asked = new Running('kubectl', ['config', 'current-context'], {
+    env: { PATH, HOME: home, KUBECONFIG: kubeconfig },
+  })
   const context = KUBE_CONTEXT || (await asked.outcome).stdout.trim()
   return { kubeconfig, context, host, close: async () => {} }
 }

@@ -65,6 +65,7 @@ interface Parts {
 
 const root = path.resolve(import.meta.dirname, '../..')
 const SCRIPTS = ['fix-pvc', 'model-to-spaces', 'model-to-nfs', 'setup-model', 'verify']
+/** On all that is not in a world's namespace: what a killed test run left in a shared cluster can be found by it. */
 const LABEL = 'model-storage-pipeline/world'
 
 /** Makes a world on the embedded stand-ins, or on the real cluster under E2E=1. */
@@ -95,7 +96,11 @@ export async function createWorld(options: WorldOptions = {}): Promise<World> {
 
     const { namespace = unique, pv = `${unique}-pv`, pvc = 'models' } = options
     const world = new World({ cluster, hub, s3, bucket, dir, volume, namespace, pv, pvc }, close)
-    await world.kubectl(['create', '-f', '-'], { apiVersion: 'v1', kind: 'Namespace', metadata: { name: namespace } })
+    await world.kubectl(['create', '-f', '-'], {
+      apiVersion: 'v1',
+      kind: 'Namespace',
+      metadata: { name: namespace, labels: { [LABEL]: namespace } },
+    })
     // The namespace takes its pods and claims with it, and after that the volumes can be let go.
     cleanup.push(() => world.kubectl(['delete', 'pv', '--selector', `${LABEL}=${namespace}`]))
     cleanup.push(() => world.kubectl(['delete', 'namespace', namespace]))
