@@ -61,7 +61,7 @@ e2e: node_modules/.package-lock.json .venv/.installed ## the same flows on the c
 	@E2E=1 npx vitest run --project flow --project e2e $(ARGS)
 
 bench: node_modules/.package-lock.json .venv/.installed ## measure both hops side by side with the usual tools
-	@npx tsx test/bench/bench.mts $(ARGS)
+	@.venv/bin/python test/bench/bench.py $(ARGS)
 
 types: node_modules/.package-lock.json ## check the types
 	@npx tsc
@@ -74,8 +74,11 @@ node_modules/.package-lock.json: package-lock.json
 	npm ci
 	@touch $@
 
+.venv: .venv/.installed
+
+# The pods' own Python where it is there: the mover is tested on what it runs on.
 .venv/.installed: k8s/mover/requirements.txt test/requirements.txt
-	@scripts/need python3
-	python3 -m venv .venv
+	@command -v python3.11 >/dev/null || scripts/need python3
+	$$(command -v python3.11 || command -v python3) -m venv .venv
 	.venv/bin/pip install --quiet --disable-pip-version-check --requirement k8s/mover/requirements.txt --requirement test/requirements.txt
 	@touch $@

@@ -1,7 +1,10 @@
 import { readFile } from 'node:fs/promises'
-import { expect, test } from 'vitest'
+import { expect, test, vi } from 'vitest'
 import { $ } from 'zx'
 import { options } from '../../scripts/lib/options.mts'
+
+// Each test starts processes, and the machine may be busy with others.
+vi.setConfig({ testTimeout: 120_000 })
 
 const run = $({ quiet: true, nothrow: true, stdio: ['ignore', 'pipe', 'pipe'] })
 const SCRIPTS = ['setup-model', 'model-to-spaces', 'model-to-nfs', 'fix-pvc', 'verify', 'slug']
