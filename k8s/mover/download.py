@@ -164,7 +164,7 @@ class Download:
             self._carry_small([file for file in missing if file.size <= SMALL])
             self._carry_large([file for file in missing if file.size > SMALL])
         except Failure as failure:
-            unreadable = self._unreadable - self._proved
+            unreadable = self._unreadable - set(self._proved)
             if failure.cause in UNREADABLE and unreadable:
                 mend = f"run the same command again; if it stays, {self._leave_word(unreadable)}"
                 raise Failure(failure.cause, failure.detail, next=mend) from failure
