@@ -42,6 +42,8 @@ def main(verb: str) -> int:
     """Runs a verb; gives the exit code."""
     stop = threading.Event()
     progress = Progress()
+    # A name on the volume may be any bytes.
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         # Raised in the main thread, wherever it waits; every step is made so that a kill is safe behind it.
@@ -123,14 +125,14 @@ def fail(failure: Failure, progress: Progress) -> int:
 
 def report(message: dict[str, Any]) -> None:
     """Writes the termination message; lists of paths, then the detail, are cut until it fits."""
-    body = json.dumps(message, ensure_ascii=False).encode()
+    body = _dump(message)
     while len(body) >= MESSAGE_BYTES:
         lists = [value for value in message.values() if isinstance(value, list) and value]
         if lists:
             max(lists, key=len).pop()
         else:
             message["detail"] = message["detail"][: len(message["detail"]) // 2]
-        body = json.dumps(message, ensure_ascii=False).encode()
+        body = _dump(message)
     path = os.environ.get("TERMINATION_LOG", "/dev/termination-log")
     try:
         with open(path, "wb") as file:
@@ -138,6 +140,11 @@ def report(message: dict[str, Any]) -> None:
     except OSError as error:
         # The same words are in the log; the exit code must stay the work's own.
         print(f"could not write {path}: {error.strerror}", flush=True)
+
+
+def _dump(message: dict[str, Any]) -> bytes:
+    """JSON, in which the bytes of a name that is no text are escapes."""
+    return json.dumps(message, ensure_ascii=False).encode(errors="backslashreplace")
 
 
 if __name__ == "__main__":
