@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"crypto/md5"
 	"encoding/xml"
 	"fmt"
 	"io"
@@ -92,11 +93,15 @@ func (s *store) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *store) putObject(w http.ResponseWriter, r *http.Request, key string) {
-	piece, etag, err := s.receive(r)
+	// An object that came in one request has its MD5 as ETag, and clients compare it; parts go without, as they are the bulk.
+	digest := md5.New()
+	r.Body = io.NopCloser(io.TeeReader(r.Body, digest))
+	piece, _, err := s.receive(r)
 	if err != nil {
 		refuseS3(w, http.StatusBadRequest, "IncompleteBody", err.Error())
 		return
 	}
+	etag := fmt.Sprintf(`"%x"`, digest.Sum(nil))
 	s.mutex.Lock()
 	if old := s.objects[key]; old != nil && r.Header.Get("If-None-Match") == "*" {
 		s.mutex.Unlock()
@@ -174,7 +179,7 @@ func (s *store) receive(r *http.Request) (segment, string, error) {
 		os.Remove(path)
 		return segment{}, "", err
 	}
-	// Looks like the MD5 that S3 gives, says only which upload this was: clients keep it, none here computes it.
+	// Looks like the MD5 that S3 gives a part, says only which request this was.
 	return segment{path, size}, fmt.Sprintf(`"%032x"`, serial), nil
 }
 
