@@ -12,7 +12,7 @@ from digest import Sha256
 from evidence import DOWNLOAD_SENTINEL, UPLOAD_SENTINEL, Evidence, File, NotEvidence, parse_evidence
 from failure import Again, Failure, Stopped
 from ledger import Ledger
-from partial import PartialSink, WrongBytes, hash_descriptor
+from partial import PartialSink, Taken, WrongBytes, hash_descriptor, write_at
 from progress import Progress
 from retry import retry
 from selection import DEFAULT_EXCLUDE
@@ -25,6 +25,9 @@ from window import Transfer, Window, part_size
 SMALL = 2**20
 SMALL_LANES = 32
 HASH_LANES = 2
+# Small files that are open at a time.
+BATCH = 512
+TAKEN_MOST = 3
 # How often the lock of another live run is tried again.
 LOCK_SECONDS = 1.0
 
@@ -39,10 +42,13 @@ class Download:
         self._spaces = Spaces(settings, Web(stop), stop)
         self._volume = Volume(settings.models_dir, settings.model)
         self._lock = threading.Lock()
-        self._proved: set[str] = set()
+        # Each proved file as it was then, and each that was hashed and found to hold other bytes.
+        self._proved: dict[str, Mark] = {}
+        self._refuted: dict[str, Mark] = {}
         self._unreadable: set[str] = set()
         self._attempts: Counter[str] = Counter()
         self._resumed: Counter[str] = Counter()
+        self._taken: Counter[str] = Counter()
 
     def run(self) -> dict[str, object]:
         """Stages the model; gives the termination message's fields. Raises Failure."""
@@ -127,8 +133,8 @@ class Download:
             if mark.size == file.size and self._volume.mark(path) == mark:
                 unchanged.append((file, mark))
         if not self._settings.repair:
-            held = {file for file, _ in unchanged}
-            self._proved = {file.path for file in self._evidence.files if file in held}
+            held = dict(unchanged)
+            self._proved = {file.path: held[file] for file in self._evidence.files if file in held}
         return known, unchanged
 
     # --- changing the volume ----------------------------------------------------------------------------------------
@@ -145,6 +151,9 @@ class Download:
         wanted = {file.path for file in self._evidence.files}
         missing = [file for file in self._evidence.files if file.path not in self._proved]
         gone = sorted(known - wanted)
+        for file in missing:
+            self._volume.check_parents(file.path, removed=gone)
+        self._discard_partials({self._volume.partial(file) for file in missing})
         self._check_space(missing, gone)
         self._volume.make_parents(DOWNLOAD_SENTINEL)
         old_paths = [(File(path, 0, ""), None) for path in sorted(known | wanted)]
@@ -228,63 +237,106 @@ class Download:
             finally:
                 os.close(descriptor)
         if sha256 == file.sha256 and mark is not None and self._volume.mark(file.path) == mark:
-            self._prove(file)
+            self._prove(file, mark)
             return True
+        if mark is not None:
+            self._refuted[file.path] = mark
         print(f"{file.path} on the volume holds other bytes, moving it again", flush=True)
         self._progress.hash(-counted)
         return False
 
-    def _prove(self, file: File) -> None:
+    def _prove(self, file: File, mark: Mark) -> None:
+        """`mark` is of the file whose bytes were hashed: by now another one may have its name."""
         with self._lock:
-            self._proved.add(file.path)
-            self._volume.append_journal([(file, self._volume.mark(file.path))])
-        self._progress.finish()
+            new = file.path not in self._proved
+            self._proved[file.path] = mark
+            self._volume.append_journal([(file, mark)])
+        if new:
+            self._progress.finish()
 
     def _check_all(self) -> None:
-        """Every folder's renames last, and every file is there with its size, before the evidence says so."""
+        """Every folder's renames last, and every file is the one that was proved, before the evidence says so."""
         for folder in sorted({(self._volume.folder / file.path).parent for file in self._evidence.files}):
             self._volume.sync_folder(folder)
         for file in self._evidence.files:
             mark = self._volume.mark(file.path)
-            if mark is None or mark.size != file.size or file.path not in self._proved:
+            if mark is not None and mark == self._proved.get(file.path):
+                continue
+            # Another run may have put its own copy there.
+            self._progress.hash(-file.size)
+            if mark is None or mark.size != file.size or not self._is_good(file):
                 raise Failure(
                     "volume-io",
                     f"{file.path} on the volume is not as it was written: something else changes the folder",
                 )
 
     def _tidy(self) -> None:
-        for name in self._volume.unfinished():
-            self._volume.remove(name)
+        self._discard_partials(set())
         self._volume.remove(JOURNAL)
+
+    def _discard_partials(self, kept: set[str]) -> None:
+        """What killed runs left, of earlier commits too; a run that is alive holds its own."""
+        for name in self._volume.unfinished():
+            if name not in kept:
+                self._volume.discard(name)
 
     # --- small files ------------------------------------------------------------------------------------------------
 
-    def _carry_small(self, files: list[File]) -> None:
-        """Writes all of them, then makes them last, then puts them in place: the waits for the disk overlap."""
+    def _carry_small(self, files: list[File]) -> set[File]:
+        """Writes many, then makes them last, then puts them in place: the waits for the disk overlap.
+
+        Gives those that another run is writing. They are left for later: who waits must hold nothing the other waits for.
+        """
+        _raise_open_files(BATCH)
+        busy: set[File] = set()
         pool = ThreadPoolExecutor(SMALL_LANES, thread_name_prefix="small")
         try:
-            for step in (self._write_small, self._sync_small):
-                for future in [pool.submit(step, file) for file in files]:
-                    future.result()
+            for start in range(0, len(files), BATCH):
+                batch = files[start : start + BATCH]
+                written = list(pool.map(self._write_small, batch))
+                ours = {
+                    file: descriptor for file, descriptor in zip(batch, written, strict=True) if descriptor is not None
+                }
+                list(pool.map(_sync, ours, ours.values()))
+                placed = dict(zip(ours, pool.map(self._volume.place, ours, ours.values()), strict=True))
+                self._prove_small({file: mark for file, mark in placed.items() if mark is not None})
+                busy |= {file for file in batch if placed.get(file) is None}
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-        for file in files:
-            self._volume.rename(self._volume.partial(file), file.path)
-        with self._lock:
-            self._volume.append_journal([(file, self._volume.mark(file.path)) for file in files])
-            self._proved.update(file.path for file in files)
-        self._progress.finish(len(files))
+        return busy
 
-    def _write_small(self, file: File) -> None:
+    def _prove_small(self, marks: dict[File, Mark]) -> None:
+        with self._lock:
+            self._volume.append_journal(list(marks.items()))
+            self._proved.update({file.path: mark for file, mark in marks.items()})
+        self._progress.finish(len(marks))
+
+    def _write_small(self, file: File) -> int | None:
+        """Gives the partial's descriptor, None while another run holds it."""
+        descriptor = self._volume.open_partial(file)
+        if descriptor is None:
+            return None
+        if self._holds(descriptor, file):
+            self._progress.hash(file.size)
+            return descriptor
         body = memoryview(bytearray(file.size))
         sha256 = self._fetch_small(file, body)
         if sha256 != file.sha256:
             sha256 = self._fetch_small(file, body)
         if sha256 != file.sha256:
             raise self._suspect(file, f"{file.path}: SHA-256 {file.sha256} is in the evidence, {sha256} came")
-        with naming(file.path), open(self._volume.folder / self._volume.partial(file), "wb") as partial:
-            partial.write(body)
+        with naming(file.path):
+            write_at(descriptor, body, 0)
+            os.ftruncate(descriptor, file.size)
         self._progress.move(file.size)
+        return descriptor
+
+    def _holds(self, descriptor: int, file: File) -> bool:
+        """Whether a killed run wrote the partial to its end."""
+        with naming(file.path):
+            if os.fstat(descriptor).st_size != file.size:
+                return False
+            return hash_descriptor(descriptor, file.size, lambda count: None).hexdigest() == file.sha256
 
     def _fetch_small(self, file: File, body: memoryview) -> str:
         stored = self._listing.objects[file.path]
@@ -294,14 +346,6 @@ class Download:
             except Gone as error:
                 raise self._changed(file) from error
         return hash_sha256(body).hexdigest()
-
-    def _sync_small(self, file: File) -> None:
-        with naming(file.path):
-            descriptor = os.open(self._volume.folder / self._volume.partial(file), os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
 
     # --- large files ------------------------------------------------------------------------------------------------
 
@@ -317,16 +361,14 @@ class Download:
     def _begin(self, file: File) -> Transfer | None:
         """Takes the partial up where it ends; None when another run finished the file meanwhile."""
         descriptor = self._volume.open_partial(file)
-        said = False
+        if descriptor is None:
+            print(f"waiting: another run is writing {file.path}", flush=True)
         while descriptor is None:
-            if not said:
-                print(f"waiting: another run is writing {file.path}", flush=True)
-                said = True
             if self._stop.wait(LOCK_SECONDS):
                 raise Stopped()
             descriptor = self._volume.open_partial(file)
-        mark = self._volume.mark(file.path) if said else None
-        if mark is not None and mark.size == file.size and self._is_good(file):
+        mark = self._volume.mark(file.path)
+        if mark is not None and mark.size == file.size and mark != self._refuted.get(file.path) and self._is_good(file):
             os.close(descriptor)
             return None
         return self._go_on(file, descriptor)
@@ -335,10 +377,11 @@ class Download:
         size = part_size(file.size, self._settings.buffer)
         with naming(file.path):
             held = os.fstat(descriptor).st_size
+            # Cut only where it is too long: without locks, a run that races may just have written what would be cut.
+            if held > file.size:
+                os.ftruncate(descriptor, file.size)
             # Whole parts only, and never all of it: the last part's arrival is what finishes the file.
-            parts = min(held, file.size - 1) // size
-            if held != parts * size:
-                os.ftruncate(descriptor, parts * size)
+            parts = max(0, min(held, file.size - 1)) // size
             digest = Sha256()
             if parts:
                 self._progress.enter("hashing")
@@ -360,12 +403,14 @@ class Download:
             on_bytes=self._progress.move,
         )
 
-    def _again(self, file: File, descriptor: int, error: Again) -> Transfer:
+    def _again(self, file: File, descriptor: int, error: Again) -> Transfer | None:
         """Wrong bytes: once more from the start, since the wrong ones may have been in the partial; then Spaces is to blame."""
         if isinstance(error, Gone):
             raise self._changed(file) from error
         resumed = self._resumed.pop(file.path, 0)
         self._progress.hash(-resumed)
+        if isinstance(error, Taken):
+            return self._retake(file)
         self._attempts[file.path] += 0 if resumed else 1
         if isinstance(error, WrongBytes) and self._attempts[file.path] > 1:
             raise self._suspect(file, str(error))
@@ -373,6 +418,12 @@ class Download:
         with naming(file.path):
             os.ftruncate(descriptor, 0)
         return self._transfer(file, descriptor, part_size(file.size, self._settings.buffer), 0, Sha256())
+
+    def _retake(self, file: File) -> Transfer | None:
+        self._taken[file.path] += 1
+        if self._taken[file.path] > TAKEN_MOST:
+            raise Failure("volume-io", f"the partial of {file.path} was taken away {TAKEN_MOST} times")
+        return self._begin(file)
 
     # --- what is wrong in Spaces ------------------------------------------------------------------------------------
 
@@ -411,6 +462,11 @@ def _raise_open_files(count: int) -> None:
         resource.setrlimit(
             resource.RLIMIT_NOFILE, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard)
         )
+
+
+def _sync(file: File, descriptor: int) -> None:
+    with naming(file.path):
+        os.fsync(descriptor)
 
 
 def _ignore(piece: memoryview) -> None:

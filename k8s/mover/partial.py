@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from digest import Sha256
 from evidence import File
 from failure import Again
-from volume import Volume, naming
+from volume import Mark, Volume, naming
 from window import Part, Transfer
 
 # Written this often, so that the page cache of a small pod never fills with dirty pages and the last fsync is short.
@@ -16,6 +16,10 @@ STEP = 32 * 2**20
 
 class WrongBytes(Again):
     """All bytes of the file came, and they are not the ones its evidence lists."""
+
+
+class Taken(Again):
+    """Another run took the partial away: what it holds may be in its place by now, or nowhere."""
 
 
 class PartialSink:
@@ -27,7 +31,7 @@ class PartialSink:
         descriptor: int,
         volume: Volume,
         flusher: ThreadPoolExecutor,
-        on_proof: Callable[[File], None],
+        on_proof: Callable[[File, Mark], None],
         on_again: Callable[[File, int, Again], Transfer | None],
     ) -> None:
         self._file = file
@@ -57,7 +61,7 @@ class PartialSink:
         """Nothing is kept."""
 
     def finish(self, sha256: str) -> None:
-        """fsync and rename, if these are the bytes that the evidence lists."""
+        """fsync and rename, if these are the bytes that the evidence lists; the descriptor is closed then."""
         if sha256 != self._file.sha256:
             raise WrongBytes(f"{self._file.path}: SHA-256 {self._file.sha256} is in the evidence, {sha256} came")
         if self._flush is not None:
@@ -65,10 +69,10 @@ class PartialSink:
         with naming(self._file.path):
             os.fsync(self._descriptor)
             drop_cache(self._descriptor, 0, self._file.size)
-            if self._volume.still_names(self._volume.partial(self._file), self._descriptor):
-                self._volume.rename(self._volume.partial(self._file), self._file.path)
-            os.close(self._descriptor)
-        self._on_proof(self._file)
+        mark = self._volume.place(self._file, self._descriptor)
+        if mark is None:
+            raise Taken(f"{self._file.path}: another run took its partial away")
+        self._on_proof(self._file, mark)
 
     def restart(self, error: Again) -> Transfer | None:
         """What comes next is the run's to say; the partial stays open and locked."""
@@ -102,7 +106,7 @@ def drop_cache(descriptor: int, start: int, length: int) -> None:
 def hash_descriptor(descriptor: int, length: int, on_bytes: Callable[[int], None]) -> Sha256:
     """Hashes the first `length` bytes of a file, a chunk at a time, dropping its pages behind it. EOFError when it is shorter."""
     digest = Sha256()
-    chunk = memoryview(bytearray(4 * 2**20))
+    chunk = memoryview(bytearray(min(4 * 2**20, length)))
     start = 0
     while start < length:
         piece = chunk[: min(len(chunk), length - start)]

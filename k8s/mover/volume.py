@@ -8,8 +8,9 @@ import errno
 import fcntl
 import json
 import os
+import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +55,11 @@ class Mark:
     mtime_ns: int
     inode: int
 
+    @classmethod
+    def of(cls, status: os.stat_result) -> "Mark":
+        """The mark in a file's status."""
+        return cls(status.st_size, status.st_mtime_ns, status.st_ino)
+
 
 class Volume:
     """One model's folder. Paths are relative to it and come from evidence, so that they cannot leave it by name."""
@@ -72,26 +78,43 @@ class Volume:
                 return None
 
     def status(self, path: str) -> os.stat_result | None:
-        """lstat of a path, or None when it is not there. Raises Failure where a link or a file stands for a folder."""
-        self._check_parents(path)
+        """lstat of a path, or None when it is not there. Raises Failure where a link stands for one of its folders."""
+        self.check_parents(path, files=False)
         with naming(path):
             try:
                 return os.lstat(self.folder / path)
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):
                 return None
 
     def mark(self, path: str) -> Mark | None:
         """The mark of a regular file, None for anything else."""
         status = self.status(path)
-        if status is None or not stat.S_ISREG(status.st_mode):
-            return None
-        return Mark(status.st_size, status.st_mtime_ns, status.st_ino)
+        return Mark.of(status) if status is not None and stat.S_ISREG(status.st_mode) else None
 
     def make_parents(self, path: str) -> None:
         """Makes the folders above a path; they are real folders, never links out of the model."""
+        self.check_parents(path)
         with naming(path):
             (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
-        self._check_parents(path)
+        self.check_parents(path)
+
+    def check_parents(self, path: str, *, files: bool = True, removed: Container[str] = ()) -> None:
+        """No link may stand between the model's folder and its file: it could lead out of it.
+
+        With `files`, no file either, but for those that will be removed first. Raises Failure("volume-obstacle").
+        """
+        walked = self._root
+        for segment in (self.folder / path).relative_to(self._root).parts[:-1]:
+            walked = walked / segment
+            with naming(path):
+                try:
+                    mode = os.lstat(walked).st_mode
+                except (FileNotFoundError, NotADirectoryError):
+                    return
+            if stat.S_ISDIR(mode):
+                continue
+            if stat.S_ISLNK(mode) or (files and os.path.relpath(walked, self.folder) not in removed):
+                raise Failure("volume-obstacle", f"{walked} on the volume is no folder, and {path} has to lie in it")
 
     def partial(self, file: File) -> str:
         """Where a file's bytes stand until they are proved."""
@@ -99,62 +122,94 @@ class Volume:
 
     def open_partial(self, file: File) -> int | None:
         """Opens (or makes) the partial for reading and writing under a lock; None while another run holds it."""
-        path = self.folder / self.partial(file)
-        with naming(self.partial(file)):
-            while True:
-                descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    os.close(descriptor)
-                    return None
-                except OSError as error:
-                    if error.errno not in _NO_LOCKS:
-                        os.close(descriptor)
-                        raise
-                if self.still_names(self.partial(file), descriptor):
-                    return descriptor
-                # Another run renamed it between our open and our lock: that inode is its finished file.
-                os.close(descriptor)
+        return self._open_locked(self.partial(file), os.O_CREAT)
 
-    def still_names(self, path: str, descriptor: int) -> bool:
-        """Whether the path is still the open file."""
+    def place(self, file: File, descriptor: int) -> Mark | None:
+        """Puts the partial behind the descriptor in its place, closes it and gives the file's mark.
+
+        None when the partial is no longer there under its name: another run took it away.
+        """
+        with naming(file.path):
+            named = self._still_names(self.partial(file), descriptor)
+            if named:
+                os.replace(self.folder / self.partial(file), self.folder / file.path)
+            mark = Mark.of(os.fstat(descriptor))
+            os.close(descriptor)
+        return mark if named else None
+
+    def write_document(self, name: str, body: bytes) -> None:
+        """Writes a document so that it is there whole or not at all, and stays after a power cut."""
+        # A name of its own: another run may be writing the same document.
+        temporary = f"{name}.{secrets.token_hex(4)}.partial"
+        with naming(name):
+            descriptor = self._open_locked(temporary, os.O_CREAT)
+            if descriptor is None:
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+            with open(descriptor, "wb") as file:
+                file.write(body)
+                file.flush()
+                os.fsync(file.fileno())
+                os.replace(self.folder / temporary, self.folder / name)
+        self.sync_folder(self.folder)
+
+    def discard(self, name: str) -> None:
+        """Removes a partial, unless a run that is alive holds it."""
+        with naming(name):
+            try:
+                descriptor = self._open_locked(name, 0)
+            except FileNotFoundError:
+                return
+            except OSError as error:
+                # A link or the like: none of ours, under a name that is.
+                if error.errno not in (errno.ELOOP, errno.ENXIO, errno.EACCES, errno.EPERM):
+                    raise
+                self.remove(name)
+                return
+        if descriptor is not None:
+            self.remove(name)
+            os.close(descriptor)
+
+    def _open_locked(self, name: str, flags: int) -> int | None:
+        path = self.folder / name
+        while True:
+            descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | flags, 0o644)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(descriptor)
+                return None
+            except OSError as error:
+                if error.errno not in _NO_LOCKS:
+                    os.close(descriptor)
+                    raise
+            if self._still_names(name, descriptor):
+                return descriptor
+            # Another run renamed or removed it between our open and our lock.
+            os.close(descriptor)
+
+    def _still_names(self, path: str, descriptor: int) -> bool:
         try:
             named, opened = os.lstat(self.folder / path), os.fstat(descriptor)
         except FileNotFoundError:
             return False
         return (named.st_dev, named.st_ino) == (opened.st_dev, opened.st_ino)
 
-    def rename(self, source: str, target: str) -> None:
-        """Puts a proved file in its place, replacing what was there."""
-        with naming(target):
-            os.replace(self.folder / source, self.folder / target)
-
-    def write_document(self, name: str, body: bytes) -> None:
-        """Writes a document so that it is there whole or not at all, and stays after a power cut."""
-        with naming(name):
-            temporary = self.folder / f"{name}.00000000.partial"
-            with open(temporary, "wb") as file:
-                file.write(body)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, self.folder / name)
-        self.sync_folder(self.folder)
-
     def remove(self, path: str) -> None:
-        """Removes a file and the folders that this leaves empty; one that is not there is fine."""
-        self._check_parents(path)
+        """Removes a file and the folders that this leaves empty; one that is not there, or a folder now, is fine."""
+        status = self.status(path)
         with naming(path):
-            (self.folder / path).unlink(missing_ok=True)
+            if status is not None and not stat.S_ISDIR(status.st_mode):
+                (self.folder / path).unlink(missing_ok=True)
             for parent in (self.folder / path).parents:
                 if parent == self.folder:
                     break
                 try:
                     parent.rmdir()
                 except OSError as error:
-                    if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
+                    if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
                         break
-                    raise
+                    if error.errno != errno.ENOENT:
+                        raise
 
     def remove_empty(self) -> None:
         """Removes the model's folder and its organisation's, each only when nothing is in it."""
@@ -222,7 +277,7 @@ class Volume:
             )
             for f, m in files
         ]
-        with naming(JOURNAL), open(self.folder / JOURNAL, "ab") as journal:
+        with naming(JOURNAL), open(self.folder / JOURNAL, "ab", opener=_no_follow) as journal:
             # A line of its own: the one before may have been torn by a kill.
             journal.write(("\n" + "\n".join(lines) + "\n").encode())
             journal.flush()
@@ -241,23 +296,10 @@ class Volume:
                 known.add(file.path)
                 if entry["mark"]:
                     proved[file.path] = (file, Mark(*entry["mark"]))
-            except (ValueError, KeyError, TypeError, Failure):
+            except (ValueError, KeyError, TypeError, OverflowError, RecursionError, Failure):
                 continue
         return proved, known
 
-    def _check_parents(self, path: str) -> None:
-        """No link may stand between the model's folder and its file: it could lead out of it."""
-        walked = self._root
-        for segment in (self.folder / path).relative_to(self._root).parts[:-1]:
-            walked = walked / segment
-            with naming(path):
-                try:
-                    mode = os.lstat(walked).st_mode
-                except FileNotFoundError:
-                    return
-            if not stat.S_ISDIR(mode):
-                raise Failure("volume-obstacle", f"{walked} on the volume is no folder, and {path} has to lie in it")
-
 
 def _no_follow(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC)
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
