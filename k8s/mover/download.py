@@ -112,10 +112,14 @@ class Download:
 
     def _parse_old(self, body: bytes) -> Evidence | None:
         try:
-            return parse_evidence(body)
+            evidence = parse_evidence(body)
         except NotEvidence as error:
             print(f"{DOWNLOAD_SENTINEL} on the volume proves nothing, {error}: the files are hashed", flush=True)
             return None
+        if evidence.model != self._settings.model:
+            print(f"{DOWNLOAD_SENTINEL} on the volume is of {evidence.model}: the files are hashed", flush=True)
+            return None
+        return evidence
 
     def _collect_proofs(
         self, old: Evidence | None, written: os.stat_result | None
