@@ -1,0 +1,346 @@
+import { chmod, mkdir, readFile, rm, stat, symlink, truncate, utimes, writeFile } from 'node:fs/promises'
+import path from 'node:path'
+import { describe, expect } from 'vitest'
+import type { HubRepo } from '../local/hub.mts'
+import { seededBytes } from '../local/model.mts'
+import { documentOf, evidenceOf, flipped, type Rig, test } from './mover.mts'
+import { sha256 } from './proof.mts'
+
+const bytes = (seed: string, size: number) => seededBytes(seed, size)
+const LARGE = 1_500_000
+const SMALL = 3000
+const model: HubRepo = {
+  id: 'acme/evident',
+  files: [
+    { path: 'config.json', body: bytes('config', SMALL) },
+    { path: 'nested/deep/vocab.txt', body: bytes('vocab', SMALL) },
+    { path: 'model.safetensors', body: bytes('model', LARGE) },
+  ],
+}
+const SIZE = LARGE + 2 * SMALL
+const NEXT: HubRepo = {
+  id: model.id,
+  files: [
+    { path: 'config.json', body: bytes('new config', SMALL + 1) },
+    { path: 'added.json', body: bytes('added', SMALL) },
+    { path: 'model.safetensors', body: bytes('model', LARGE) },
+  ],
+}
+
+/** Bytes of model files that hop 2 has read since the last call. */
+const read = (rig: Rig) => rig.moved().outOfBucket
+
+async function staged(newRig: (options?: object) => Promise<Rig>): Promise<Rig> {
+  const rig = await newRig({ models: [model] })
+  rig.stage(model)
+  await rig.mustRun('download')
+  rig.moved()
+  return rig
+}
+
+/** Writes other bytes of the same size, and gives the file its old modification time back. */
+async function rot(file: string, offset = 7): Promise<void> {
+  const { atime, mtime } = await stat(file)
+  await writeFile(file, flipped(await readFile(file), offset))
+  await utimes(file, atime, mtime)
+}
+
+describe.concurrent('evidence in Spaces that is none: hop 2 refuses it before it changes anything', () => {
+  test.for<[string, string | undefined]>([
+    ['none', undefined],
+    ['an empty one', ''],
+    ['half of a manifest', documentOf(evidenceOf(model)).slice(0, 300)],
+    ['a manifest of another tool', JSON.stringify({ schema: 2, files: [] })],
+    ['a manifest without files', documentOf(evidenceOf(model, { files: [] }))],
+    ['hostile paths', documentOf(evidenceOf({ id: model.id, files: [{ path: '../x', body: bytes('x', 1) }] }))],
+  ])('%s', async ([, sentinel], { newRig }) => {
+    const rig = await newRig({ models: [model] })
+    rig.stage(model)
+    if (sentinel === undefined) rig.bucket.delete(rig.key('.upload-complete'))
+    else rig.putObject('.upload-complete', sentinel, 30)
+    const { next } = await rig.mustFail('download', 64, 'no-evidence')
+    expect(next).toContain('make model-to-spaces')
+    expect(await rig.files()).toEqual([])
+  })
+
+  test.for([
+    ['another model', { model: 'acme/other' }, {}, 'acme/other'],
+    ['another revision', { revision: 'v2' }, {}, 'v2'],
+    ['another include', { include: ['*.json'] }, {}, '*.json'],
+    ['another exclude', { exclude: ['*.bin'] }, {}, '*.bin'],
+    ['an exclude that was not asked for', { exclude: ['original/*'] }, { EXCLUDE: '' }, 'original/*'],
+  ] as const)('%s', async ([, change, env, named], { newRig }) => {
+    const rig = await newRig({ models: [model] })
+    rig.stage(model, structuredClone(change) as object)
+    const { detail } = await rig.mustFail('download', 64, 'other-evidence', { env })
+    expect(detail, 'both sides').toContain(named)
+    expect(await rig.files()).toEqual([])
+  })
+
+  test.for([
+    ['missing', undefined],
+    ['cut', 'cut'],
+  ])('an object is %s', async ([, body], { newRig }) => {
+    const rig = await staged(newRig)
+    rig.stage(NEXT)
+    if (body === undefined) rig.bucket.delete(rig.key('added.json'))
+    else rig.putObject('added.json', body, 60)
+    const { detail, next } = await rig.mustFail('download', 64, 'spaces-incomplete')
+    expect(detail).toContain('added.json')
+    expect(next).toContain('make model-to-spaces')
+    await rig.expectDownloaded(model)
+  })
+})
+
+describe.concurrent('evidence in Spaces under another name for what was asked', () => {
+  test.for([
+    ['the commit itself', {}, { REVISION: 'c'.repeat(40) }],
+    ['the default filter as applied', { exclude: ['original/*'] }, { EXCLUDE: undefined }],
+    ['the default filter where it did not apply', { exclude: [] }, { EXCLUDE: undefined }],
+    ['an explicit filter', { include: ['*'], exclude: ['*.bin'] }, { INCLUDE: '*', EXCLUDE: '*.bin' }],
+  ] as const)('%s', async ([, change, env], { newRig }) => {
+    const rig = await newRig({ models: [model] })
+    rig.stage(model, structuredClone(change) as object)
+    await rig.mustRun('download', { env })
+    expect(await rig.files()).toContain('.download-complete')
+  })
+})
+
+describe.concurrent('a sentinel on the volume that proves nothing: the files are hashed and adopted', () => {
+  test.for<[string, string]>([
+    ['an empty one', ''],
+    ['half of a manifest', documentOf(evidenceOf(model)).slice(0, 300)],
+    ['the evidence of another model', documentOf(evidenceOf({ ...model, id: 'acme/other' }))],
+    ['hostile paths', documentOf(evidenceOf({ id: model.id, files: [{ path: '../x', body: bytes('x', 1) }] }))],
+  ])('%s', async ([, sentinel], { newRig }) => {
+    const rig = await staged(newRig)
+    await rot(rig.file('config.json'))
+    await writeFile(rig.file('.download-complete'), sentinel)
+    await rig.mustRun('download')
+    expect(read(rig), 'the one that was wrong').toBe(SMALL)
+    await rig.expectDownloaded(model)
+  })
+
+  test('none, and a file too few, one cut and one wrong', async ({ newRig }) => {
+    const rig = await staged(newRig)
+    await rm(rig.file('.download-complete'))
+    await rm(rig.file('nested/deep/vocab.txt'))
+    await truncate(rig.file('config.json'), 10)
+    await rot(rig.file('model.safetensors'))
+    await rig.mustRun('download')
+    expect(read(rig)).toBe(SIZE)
+    await rig.expectDownloaded(model)
+  })
+})
+
+describe.concurrent('evidence that was true', () => {
+  test('a changed commit moves what changed, removes what is gone and leaves what nobody knows', async ({ newRig }) => {
+    const rig = await staged(newRig)
+    await writeFile(rig.file('notes.txt'), 'mine')
+    await mkdir(rig.file('.cache'))
+    rig.stage(NEXT, { commit: 'd'.repeat(40) })
+    const { log, message } = await rig.mustRun('download')
+    expect(read(rig)).toBe(2 * SMALL + 1)
+    expect(message?.moved).toBe(2 * SMALL + 1)
+    expect(log).toContain('notes.txt')
+    expect(await rig.expectDownloaded(NEXT, ['notes.txt'])).toMatchObject({ commit: 'd'.repeat(40) })
+    await expect(stat(rig.file('nested')), 'the folders of what is gone').rejects.toThrow('ENOENT')
+    await stat(rig.file('.cache'))
+  })
+
+  test('nothing to do', async ({ newRig }) => {
+    const rig = await staged(newRig)
+    const before = await stat(rig.file('.download-complete'))
+    const { message } = await rig.mustRun('download')
+    expect(read(rig)).toBe(0)
+    expect(message).toMatchObject({ moved: 0, bytes: SIZE, files: 3 })
+    expect((await stat(rig.file('.download-complete'))).ino).toBe(before.ino)
+    await rig.expectDownloaded(model)
+  })
+
+  for (const [label, name, size] of [
+    ['a small file', 'config.json', SMALL],
+    ['a large file', 'model.safetensors', LARGE],
+  ] as const) {
+    test(`${label} that changed with its size and its time kept`, async ({ newRig }) => {
+      const rig = await staged(newRig)
+      await rot(rig.file(name), size - 1)
+      await rig.mustFail('verify', 64, 'mismatch', { env: { LEVEL: 'hashes' } })
+      await rig.mustRun('download')
+      expect(read(rig)).toBe(size)
+      await rig.expectDownloaded(model)
+    })
+
+    test(`${label} that rotted where no time tells: hashes find it, repair mends it`, async ({ newRig }) => {
+      const rig = await staged(newRig)
+      await rot(rig.file(name), size - 1)
+      // The evidence is newer than the change now, as if the disk itself had lost the bit.
+      await chmod(rig.file('.download-complete'), 0o600)
+      await rig.mustRun('download')
+      await rig.mustRun('verify', { env: { LEVEL: 'sizes' } })
+      expect(read(rig)).toBe(0)
+      const { wrong, next } = await rig.mustFail('verify', 64, 'mismatch', { env: { LEVEL: 'hashes' } })
+      expect(wrong).toEqual([name])
+      expect(next).toContain('--repair')
+      await rig.mustRun('download', { env: { REPAIR: 'true' } })
+      expect(read(rig), 'only the bad one').toBe(size)
+      await rig.expectDownloaded(model)
+      await rig.mustRun('verify', { env: { LEVEL: 'hashes' } })
+    })
+  }
+
+  test('a file that is gone, and one that was cut', async ({ newRig }) => {
+    const rig = await staged(newRig)
+    await rm(rig.file('config.json'))
+    await truncate(rig.file('nested/deep/vocab.txt'), 0)
+    await rig.mustRun('download')
+    expect(read(rig)).toBe(2 * SMALL)
+    await rig.expectDownloaded(model)
+  })
+
+  test('a file that changed, size and time kept, between a run that failed and the next', async ({ newRig }) => {
+    const rig = await newRig({ models: [model] })
+    rig.stage(model)
+    rig.putObject('model.safetensors', flipped(bytes('model', LARGE), 5), 60)
+    await rig.mustFail('download', 64, 'wrong-bytes')
+    rig.putObject('model.safetensors', bytes('model', LARGE), 60)
+    await rot(rig.file('config.json'))
+    rig.moved()
+    await rig.mustRun('download')
+    expect(read(rig), 'the other small one is proved').toBe(LARGE + SMALL)
+    await rig.expectDownloaded(model)
+  })
+})
+
+describe.concurrent('what stands in the way on the volume', () => {
+  const OUTSIDE = 'must stay as it is'
+
+  test('links where files and partials go lead nowhere', async ({ newRig }) => {
+    const rig = await newRig({ models: [model] })
+    rig.stage(model)
+    const outside = path.join(rig.dir, 'outside')
+    await writeFile(outside, OUTSIDE)
+    await mkdir(rig.file('.'), { recursive: true })
+    await symlink(outside, rig.file('config.json'))
+    await rig.mustRun('download')
+    expect(await readFile(outside, 'utf8')).toBe(OUTSIDE)
+    await rig.expectDownloaded(model)
+  })
+
+  for (const name of ['config.json', 'model.safetensors', '.download-complete', '.download-journal']) {
+    test(`a link in the place of the partial of ${name}`, async ({ newRig }) => {
+      const rig = await newRig({ models: [model] })
+      const evidence = rig.stage(model)
+      const outside = path.join(rig.dir, 'outside')
+      await writeFile(outside, OUTSIDE)
+      await mkdir(rig.file('.'), { recursive: true })
+      const file = evidence.files.find(({ path }) => path === name)
+      const partial = name === '.download-journal' ? name : `${name}.${file?.sha256.slice(0, 8) ?? '00000000'}.partial`
+      await symlink(outside, rig.file(partial))
+      const end = await rig.runMover('download')
+      expect(await readFile(outside, 'utf8')).toBe(OUTSIDE)
+      if (end.code === 0) await rig.expectDownloaded(model)
+      else expect(end, end.log).toMatchObject({ code: 64, message: { cause: 'volume-obstacle' } })
+    })
+  }
+
+  test.for([
+    ['a linked folder', 'nested', 'link'],
+    ['a linked model folder', '.', 'link'],
+    ['a file in the place of a folder', 'nested', 'file'],
+    ['a folder in the place of a file', 'config.json', 'folder'],
+  ] as const)('%s', async ([, name, kind], { newRig }) => {
+    const rig = await newRig({ models: [model] })
+    rig.stage(model)
+    const outside = path.join(rig.dir, 'outside')
+    await mkdir(outside)
+    const place = path.resolve(rig.file(name))
+    await mkdir(path.dirname(place), { recursive: true })
+    if (kind === 'link') await symlink(outside, place)
+    else if (kind === 'file') await writeFile(place, OUTSIDE)
+    else await mkdir(path.join(place, 'full'), { recursive: true })
+    const { detail } = await rig.mustFail('download', 64, 'volume-obstacle')
+    expect(detail).toContain(name === '.' ? 'evident' : name)
+    expect((await stat(outside)).nlink, 'nothing was made behind the link').toBe(2)
+    await rig.expectNotDownloaded()
+  })
+
+  test('names that are no text', async ({ newRig }) => {
+    const rig = await staged(newRig)
+    const odd = Buffer.concat([Buffer.from(rig.file('caf')), Buffer.from([0xe9])])
+    await writeFile(odd, 'latin-1')
+    await rm(rig.file('config.json'))
+    await rig.mustRun('download', { env: { LANG: 'C.UTF-8', PYTHONIOENCODING: 'utf-8:strict' } })
+    const { message } = await rig.mustRun('verify', { env: { LANG: 'C.UTF-8', PYTHONIOENCODING: 'utf-8:strict' } })
+    expect(message?.unknown).toHaveLength(1)
+  })
+})
+
+describe.concurrent('verify', () => {
+  test('the volume as it was staged, read-only and without packages', async ({ newRig }) => {
+    const rig = await staged(newRig)
+    const env = {
+      AWS_ACCESS_KEY_ID: undefined,
+      AWS_SECRET_ACCESS_KEY: undefined,
+      ENDPOINT: undefined,
+      BUCKET: undefined,
+    }
+    for (const LEVEL of ['names', 'sizes', 'hashes', undefined]) {
+      const patch = 'import sys; sys.modules.update({"botocore": None, "urllib3": None})'
+      const { message } = await rig.mustRun('verify', { env: { ...env, LEVEL }, patch })
+      expect(message).toMatchObject({ files: 3, bytes: SIZE, commit: 'c'.repeat(40), unknown: [] })
+    }
+    expect(rig.spaces.requests).toEqual([])
+    await rig.expectDownloaded(model)
+  })
+
+  test('missing, wrong and unknown files at each level', async ({ newRig }) => {
+    const rig = await staged(newRig)
+    await rm(rig.file('nested/deep/vocab.txt'))
+    await truncate(rig.file('config.json'), 5)
+    await rot(rig.file('model.safetensors'))
+    await writeFile(rig.file('stray.bin'), '')
+    const found = async (LEVEL: string) => {
+      const { missing, wrong, unknown, detail } = await rig.mustFail('verify', 64, 'mismatch', { env: { LEVEL } })
+      expect(detail).toMatch(/config|vocab|model/)
+      return { missing, wrong, unknown }
+    }
+    const missing = ['nested/deep/vocab.txt']
+    const unknown = ['stray.bin']
+    expect(await found('names')).toEqual({ missing, wrong: [], unknown })
+    expect(await found('sizes')).toEqual({ missing, wrong: ['config.json'], unknown })
+    expect(await found('hashes')).toEqual({ missing, wrong: ['config.json', 'model.safetensors'], unknown })
+  })
+
+  test.for<[string, string | undefined]>([
+    ['no evidence', undefined],
+    ['empty evidence', ''],
+    ['the evidence of another model', documentOf(evidenceOf({ ...model, id: 'acme/other' }))],
+  ])('%s', async ([, sentinel], { newRig }) => {
+    const rig = await newRig({ models: [model] })
+    await mkdir(rig.file('.'), { recursive: true })
+    if (sentinel !== undefined) await writeFile(rig.file('.download-complete'), sentinel)
+    const { next } = await rig.mustFail('verify', 64, 'no-evidence')
+    expect(next).toContain('make model-to-nfs')
+  })
+
+  test('thousands of wrong files fit into the message', async ({ newRig }) => {
+    const rig = await newRig({ models: [model] })
+    const name = (count: number) => `${'deep folder/'.repeat(8)}${'ü'.repeat(50)}-${count}`
+    const count = 5000
+    const files = Array.from({ length: count }, (_, index) => ({ path: name(index), body: bytes(String(index), 3) }))
+    await mkdir(path.dirname(rig.file(name(0))), { recursive: true })
+    await Promise.all(files.slice(0, count / 2).map((file) => writeFile(rig.file(file.path), 'bad!')))
+    await writeFile(rig.file('.download-complete'), documentOf(evidenceOf({ id: model.id, files })))
+    const { detail, missing, wrong } = await rig.mustFail('verify', 64, 'mismatch')
+    expect(detail).toContain('2500 missing and 2500 wrong')
+    expect(missing?.length).toBeGreaterThan(0)
+    expect(wrong?.length).toBeGreaterThan(0)
+  })
+
+  test('the derived list is good for sha256sum', async ({ newRig }) => {
+    const rig = await staged(newRig)
+    const { files } = JSON.parse(await readFile(rig.file('.download-complete'), 'utf8'))
+    for (const file of files) expect(sha256(await readFile(rig.file(file.path)))).toBe(file.sha256)
+  })
+})
