@@ -122,7 +122,8 @@ class Volume:
 
     def open_partial(self, file: File) -> int | None:
         """Opens (or makes) the partial for reading and writing under a lock; None while another run holds it."""
-        return self._open_locked(self.partial(file), os.O_CREAT)
+        with naming(self.partial(file)):
+            return self._open_locked(self.partial(file), os.O_CREAT)
 
     def place(self, file: File, descriptor: int) -> Mark | None:
         """Puts the partial behind the descriptor in its place, closes it and gives the file's mark.
