@@ -146,10 +146,19 @@ async function ready(name: string): Promise<string> {
   return (await podsOf(name))[0]?.metadata.name ?? ''
 }
 
-/** What the container of the Job's pod waits for, once the kubelet has looked at the pod. */
-async function waiting(name: string) {
-  await ok(['wait', '--for=condition=PodScheduled', 'pod', '-l', `job-name=${name}`, '--timeout=20s'])
-  return (await podsOf(name))[0]?.status.containerStatuses?.[0]?.state.waiting
+/** Waits until the container of the Job's pod waits for that reason, and gives what is said of it. */
+async function waiting(name: string, reason: string): Promise<string | undefined> {
+  const path = '{.status.containerStatuses[0].state.waiting.reason}'
+  await ok(['wait', `--for=jsonpath=${path}=${reason}`, 'pod', '-l', `job-name=${name}`, '--timeout=20s'])
+  return (await podsOf(name))[0]?.status.containerStatuses?.[0]?.state.waiting?.message
+}
+
+/** Waits until that event of the Job's pod is there, and gives its message. */
+async function podEvent(name: string, reason: string): Promise<string | undefined> {
+  const [pod] = await podsOf(name)
+  const find = async () => (await eventsOf(pod?.metadata.name ?? '')).find((event) => event.reason === reason)
+  await expect.poll(find).toBeDefined()
+  return (await find())?.message
 }
 
 const holdUntilKilled = 'import time; print("up"); time.sleep(600)'
@@ -389,10 +398,11 @@ describe.skipIf(real)('the Kubernetes stand-in', () => {
         'signal.signal(15, stop)',
       ]
       const script = [...lines, 'print("up")', 'time.sleep(600)'].join('\n')
-      await ok(['apply', '-f', '-'], job('late', script, { spec: { activeDeadlineSeconds: 2 } }))
+      await ok(['apply', '-f', '-'], job('late', script))
       await ready('late')
       const follow = start(['logs', '-f', 'job/late'])
       await follow.says(/up/, 'stdout')
+      await ok(['patch', 'job', 'late', '-p', '{"spec":{"activeDeadlineSeconds":1}}'])
       await finished('late', 'failed')
       expect(await conditions('late')).toEqual(['FailureTarget DeadlineExceeded', 'Failed DeadlineExceeded'])
       expect((await follow.outcome).stdout).toBe('up\nstopped\n')
@@ -513,14 +523,9 @@ describe.skipIf(real)('the Kubernetes stand-in', () => {
         container: { volumeMounts: [{ name: 'v', mountPath: '/v' }] },
       }
       await ok(['apply', '-f', '-'], job('mountless', '', shape))
-      expect(await waiting('mountless')).toEqual({ reason: 'ContainerCreating' })
-      const [pod] = await podsOf('mountless')
-      expect(await eventsOf(pod?.metadata.name ?? '')).toContainEqual(
-        expect.objectContaining({
-          reason: 'FailedMount',
-          message: 'MountVolume.SetUp failed for volume "v" : configmap "later" not found',
-        }),
-      )
+      expect(await waiting('mountless', 'ContainerCreating')).toBeUndefined()
+      const message = 'MountVolume.SetUp failed for volume "v" : configmap "later" not found'
+      expect(await podEvent('mountless', 'FailedMount')).toBe(message)
       expect((await kubectl(['logs', 'job/mountless'])).stderr).toContain('is waiting to start: ContainerCreating')
       await ok(['create', 'cm', 'later'])
       await finished('mountless')
@@ -531,19 +536,15 @@ describe.skipIf(real)('the Kubernetes stand-in', () => {
         ['apply', '-f', '-'],
         job('keyless', '', { container: { envFrom: [{ secretRef: { name: 'coming' } }] } }),
       )
-      expect(await waiting('keyless')).toEqual({
-        reason: 'CreateContainerConfigError',
-        message: 'secret "coming" not found',
-      })
+      expect(await waiting('keyless', 'CreateContainerConfigError')).toBe('secret "coming" not found')
       await ok(['create', 'secret', 'generic', 'coming'])
       await finished('keyless')
     })
 
     test('waits for an image that cannot be pulled, and starts when it can', async () => {
       await ok(['apply', '-f', '-'], job('imageless', '', { container: { image: 'python:9.99' } }))
-      const state = await waiting('imageless')
-      expect(state?.reason).toBe('ImagePullBackOff')
-      expect(state?.message).toMatch(/^Back-off pulling image "python:9\.99": ErrImagePull: .*not found$/)
+      const message = await waiting('imageless', 'ImagePullBackOff')
+      expect(message).toMatch(/^Back-off pulling image "python:9\.99": ErrImagePull: .*not found$/)
       kube.faults.setImage('python:9.99', true)
       await finished('imageless')
     })
@@ -733,6 +734,18 @@ describe.skipIf(real)('the Kubernetes stand-in', () => {
       expect((await read<Job>('jobs', 'cut')).status).toMatchObject({ succeeded: 1, terminating: 1 })
       kube.faults.restoreNode(nodeName)
       await finished('cut')
+    })
+
+    test('the scheduler and the kubelet take their time', async () => {
+      kube.faults.pauseScheduler(true)
+      kube.faults.delay({ pull: 600_000 })
+      await ok(['apply', '-f', '-'], job('slow', ''))
+      expect((await podsOf('slow'))[0]?.status).toEqual({ phase: 'Pending', qosClass: 'BestEffort' })
+      kube.faults.pauseScheduler(false)
+      expect(await waiting('slow', 'ContainerCreating')).toBeUndefined()
+      expect(await podEvent('slow', 'Pulling')).toBe('Pulling image "python:3.11-slim"')
+      await ok(['delete', 'job', 'slow', '--cascade=foreground'])
+      kube.faults.delay({ pull: 0 })
     })
 
     test('pods are refused, as by a quota', async () => {

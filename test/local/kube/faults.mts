@@ -3,7 +3,7 @@ import type { JobController } from './job-controller.mts'
 import { nodes, pods } from './kinds.mts'
 import type { Kubelet } from './kubelet.mts'
 import { type Node, type Pod, setCondition, timestamp } from './objects.mts'
-import type { PodRun } from './pod-run.mts'
+import type { Delays, PodRun } from './pod-run.mts'
 import type { Scheduler } from './scheduler.mts'
 import type { Store } from './store.mts'
 
@@ -90,9 +90,9 @@ export class Faults {
     kubelet.retry()
   }
 
-  /** Milliseconds that each pod from now on spends in ContainerCreating. */
-  delayStart(milliseconds: number): void {
-    this.#parts.kubelet.startDelay = milliseconds
+  /** Milliseconds that each pod from now on spends in ContainerCreating: before anything, and while an image is pulled. */
+  delay(delays: Partial<Delays>): void {
+    Object.assign(this.#parts.kubelet.delays, delays)
   }
 
   /** Pods stay Pending without a condition until the scheduler goes on. */

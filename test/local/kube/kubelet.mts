@@ -1,6 +1,6 @@
 import { configMaps, type Kind, persistentVolumeClaims, persistentVolumes, pods, secrets } from './kinds.mts'
 import type { Pod } from './objects.mts'
-import { PodRun } from './pod-run.mts'
+import { type Delays, PodRun } from './pod-run.mts'
 import type { Recorder } from './recorder.mts'
 import type { LogQuery } from './request.mts'
 import type { LogSource } from './server.mts'
@@ -29,8 +29,7 @@ const awaited: readonly Kind[] = [configMaps, secrets, persistentVolumes, persis
 export class Kubelet implements LogSource {
   /** The images that can be pulled. */
   readonly images = new Set(['python:3.11-slim', 'busybox:1.36'])
-  /** Milliseconds that a pod spends between being assigned and its container's start. */
-  startDelay = 0
+  readonly delays: Delays = { start: 0, pull: 0 }
   readonly #store: Store
   readonly #recorder: Recorder
   readonly #options: KubeletOptions
@@ -83,7 +82,7 @@ export class Kubelet implements LogSource {
       const started = new PodRun(this.#store, this.#recorder, structuredClone(pod), {
         ...this.#options,
         images: this.images,
-        startDelay: () => this.startDelay,
+        delays: this.delays,
       })
       this.#runs.set(uid, started)
       started.start().catch(crash)

@@ -14,11 +14,17 @@ import { ContainerProcess } from './process.mts'
 import type { EventNote, Recorder } from './recorder.mts'
 import type { Store } from './store.mts'
 
+/** Milliseconds between a pod's assignment and the look at its images, and for the pull of one. */
+export interface Delays {
+  start: number
+  pull: number
+}
+
 /** What a PodRun needs to know beside its pod. */
 export interface PodRunOptions extends KubeletOptions {
   images: ReadonlySet<string>
-  /** Milliseconds between the pod's assignment and its container's start. */
-  startDelay: () => number
+  /** Milliseconds that steps of the pod's start take. */
+  delays: Readonly<Delays>
 }
 
 /** The life of one pod on its node: volumes, image, containers as local processes, status, and its end. */
@@ -120,7 +126,7 @@ export class PodRun {
       if (!(error instanceof MountError)) throw error
       this.#say({ type: 'Warning', reason: 'FailedMount', message: error.message })
     })
-    await this.#delay()
+    await this.#delay(this.#options.delays.start)
     if (volumes) {
       this.#sandbox = true
       this.#report()
@@ -219,9 +225,15 @@ export class PodRun {
       },
     )
     if (!found) return false
-    const message = `Container image "${image}" already present on machine`
+    const { pull } = this.#options.delays
+    if (pull > 0) {
+      this.#say({ type: 'Normal', reason: 'Pulling', message: `Pulling image "${image}"` }, name)
+      await this.#delay(pull)
+    }
+    const pulled = `Successfully pulled image "${image}" in ${pull}ms (${pull}ms including waiting)`
+    const message = pull > 0 ? pulled : `Container image "${image}" already present on machine`
     this.#say({ type: 'Normal', reason: 'Pulled', message }, name)
-    return true
+    return !this.#stopping
   }
 
   /** The runtime refused to start the command. */
@@ -257,8 +269,8 @@ export class PodRun {
     })
   }
 
-  async #delay(): Promise<void> {
-    const until = Date.now() + this.#options.startDelay()
+  async #delay(milliseconds: number): Promise<void> {
+    const until = Date.now() + milliseconds
     while (!this.#stopping && Date.now() < until) {
       const timer = setTimeout(() => this.retry(), until - Date.now())
       await this.#change()

@@ -116,7 +116,7 @@ function containerStatus(
     restartCount: 0,
     started: state.running !== undefined,
     state,
-    ...(volumeMounts && { volumeMounts }),
+    ...(volumeMounts && { volumeMounts: volumeMounts.map(reported) }),
   }
 }
 
@@ -124,4 +124,8 @@ function containerStatus(
 function addressOf({ metadata }: Pod): string {
   const [a = 0, b = 0] = createHash('sha256').update(metadata.uid).digest()
   return `10.244.${a}.${b}`
+}
+
+function reported(mount: NonNullable<Container['volumeMounts']>[number]): Record<string, unknown> {
+  return mount.readOnly ? { ...mount, recursiveReadOnly: 'Disabled' } : mount
 }

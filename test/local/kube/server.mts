@@ -219,6 +219,11 @@ export class ApiServer {
       response.write(`${JSON.stringify({ type, object: tabular(request, query, kind, object) })}\n`)
     if (since === undefined)
       for (const object of this.#store.list(kind, namespace)) if (wanted(object)) send('ADDED', object)
+    if (query.get('sendInitialEvents') === 'true') {
+      const end = { resourceVersion: this.#store.version, annotations: { 'k8s.io/initial-events-end': 'true' } }
+      const bookmark = { kind: kind.kind, apiVersion: apiVersion(kind), metadata: end }
+      response.write(`${JSON.stringify({ type: 'BOOKMARK', object: bookmark })}\n`)
+    }
     // An object that comes into or out of a selector's sight is added or deleted for that watch.
     const stop = this.#store.subscribe(({ type, kind: changed, object, before }) => {
       if (changed !== kind) return
