@@ -5,6 +5,9 @@ import { Forks } from './forks.mts'
 import { ageUploads, emptyBucket, expectNoFalseUpload, hurry, killAt, type Moment } from './kills.mts'
 import { mixedModel, type Rig, startRig } from './mover.mts'
 
+/** Hundreds of runs, on a machine that may be busy with others. */
+const LIMIT = 300_000
+
 const first = mixedModel()
 /** The next commit: the weights have other bytes of the same size, one file is gone, one is new. */
 const second: HubRepo = {
@@ -56,13 +59,21 @@ async function killEverywhere(moment: Moment, repo: HubRepo, revision: string, b
 }
 
 for (const moment of ['before', 'after'] as const) {
-  test(`a kill ${moment} each change of the bucket loses nothing`, async () => {
-    const changes = await killEverywhere(moment, first, commits[0], () => undefined)
-    expect(changes).toBeGreaterThan(15)
-  })
+  test(
+    `a kill ${moment} each change of the bucket loses nothing`,
+    async () => {
+      const changes = await killEverywhere(moment, first, commits[0], () => undefined)
+      expect(changes).toBeGreaterThan(15)
+    },
+    LIMIT,
+  )
 
-  test(`a kill ${moment} each change from one commit to the next loses nothing`, async () => {
-    const changes = await killEverywhere(moment, second, commits[1], () => rig.stage(first, { commit: commits[0] }))
-    expect(changes).toBeGreaterThan(10)
-  })
+  test(
+    `a kill ${moment} each change from one commit to the next loses nothing`,
+    async () => {
+      const changes = await killEverywhere(moment, second, commits[1], () => rig.stage(first, { commit: commits[0] }))
+      expect(changes).toBeGreaterThan(10)
+    },
+    LIMIT,
+  )
 }

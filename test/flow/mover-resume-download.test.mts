@@ -1,0 +1,99 @@
+import { cp, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
+import path from 'node:path'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import type { HubRepo } from '../local/hub.mts'
+import { seededBytes } from '../local/model.mts'
+import { Forks } from './forks.mts'
+import { documentOf, mixedModel, type Rig, startRig } from './mover.mts'
+import { type Evidence, sha256 } from './proof.mts'
+
+/** Hundreds of runs, on a machine that may be busy with others. */
+const LIMIT = 300_000
+
+const mixed = mixedModel()
+const first: HubRepo = {
+  ...mixed,
+  files: [
+    ...mixed.files,
+    { path: 'notes', body: Buffer.from('a file that becomes a folder') },
+    { path: 'docs/old/guide.md', body: Buffer.from('a folder that becomes a file') },
+  ],
+}
+/** The next commit: the weights have other bytes of the same size, files are gone, new, and where folders were. */
+const second: HubRepo = {
+  id: mixed.id,
+  files: [
+    ...mixed.files.filter(({ path }) => path !== 'adapter.safetensors' && path !== 'model.safetensors'),
+    { path: 'model.safetensors', body: seededBytes('second weights', 12_000_000) },
+    { path: 'notes/chat.jinja', body: Buffer.from('{{ messages }}') },
+    { path: 'docs', body: Buffer.from('one page') },
+  ],
+}
+
+let rig: Rig
+let forks: Forks
+
+beforeAll(async () => {
+  rig = await startRig({ models: [first], env: { BUFFER: '32Mi' } })
+  forks = new Forks(rig)
+})
+afterAll(async () => {
+  await forks?.close()
+  await rig?.close()
+})
+
+/** Evidence on the volume is true at any moment, or not there. */
+async function expectNoFalseDownload(): Promise<void> {
+  if (!(await rig.files()).includes('.download-complete')) return
+  const { files } = JSON.parse(await readFile(rig.file('.download-complete'), 'utf8')) as Evidence
+  for (const file of files) {
+    expect(sha256(await readFile(rig.file(file.path))), `${file.path} beside its evidence`).toBe(file.sha256)
+  }
+}
+
+/** Kills a run at every change of the volume in turn; gives how many there are. */
+async function killEverywhere(repo: HubRepo, begin: () => Promise<void>): Promise<number> {
+  for (let n = 1; ; n++) {
+    await rm(rig.volume, { recursive: true })
+    await mkdir(rig.volume)
+    await begin()
+    const end = await forks.run('download', { patch: `import volume_kills; volume_kills.arm(${n})` })
+    await expectNoFalseDownload()
+    if (end.status !== -9) {
+      expect(end, end.log).toMatchObject({ status: 0 })
+      return n - 1
+    }
+    const again = await forks.run('download')
+    expect(again, end.log + again.log).toMatchObject({ status: 0 })
+    await rig.expectDownloaded(repo)
+  }
+}
+
+test(
+  'a kill between any two changes of the volume loses nothing',
+  async () => {
+    rig.stage(first)
+    expect(await killEverywhere(first, async () => undefined)).toBeGreaterThan(50)
+  },
+  LIMIT,
+)
+
+test(
+  'a kill between any two changes from one commit to the next loses nothing',
+  async () => {
+    const staged = path.join(rig.dir, 'staged')
+    const evidence = rig.stage(first, { commit: 'a'.repeat(40) })
+    for (const { path: name, body } of first.files) {
+      await mkdir(path.dirname(path.join(staged, rig.model, name)), { recursive: true })
+      await writeFile(path.join(staged, rig.model, name), body as Uint8Array)
+    }
+    rig.bucket.objects.clear()
+    rig.stage(second, { commit: 'b'.repeat(40) })
+    const changes = await killEverywhere(second, async () => {
+      await cp(staged, rig.volume, { recursive: true })
+      await writeFile(rig.file('.download-complete'), documentOf(evidence))
+    })
+    expect(changes).toBeGreaterThan(35)
+  },
+  LIMIT,
+)
