@@ -9,7 +9,7 @@ from datetime import datetime
 from hashlib import sha256 as hash_sha256
 
 from digest import Sha256, multipart_etag
-from evidence import UPLOAD_SENTINEL, Evidence, File, NotEvidence, is_reserved, parse_evidence
+from evidence import UPLOAD_SENTINEL, Evidence, File, NotEvidence, check_paths, is_reserved, parse_evidence
 from failure import Again, Failure, Stopped
 from hub import Hub, HubFile
 from ledger import SUSPECT, Journal, Ledger, Plan, Proof
@@ -122,7 +122,9 @@ class Upload:
         self._commit = commit
         self._include = self._settings.include
         self._exclude = effective_exclude(self._settings.exclude, [file.path for file in files])
-        self._wanted = {file.path: file for file in files if is_selected(file.path, self._include, self._exclude)}
+        wanted = [file for file in files if is_selected(file.path, self._include, self._exclude)]
+        check_paths(file.path for file in wanted)
+        self._wanted = {file.path: file for file in wanted}
         left_out = [file for file in files if file.path not in self._wanted]
         if not self._wanted:
             reason = f"the filter leaves out all {len(files)} files" if files else "has no files"
