@@ -21,7 +21,6 @@ from web import Web, retry_after
 
 SIDE = "the Hub"
 REDIRECTS = 5
-PAGES = 10_000
 
 
 @dataclass(frozen=True)
@@ -65,9 +64,11 @@ class Hub:
         """
         url: str | None = f"{self._api('tree', commit)}?recursive=true&expand=false"
         entries: list[Any] = []
-        for _ in range(PAGES):
-            if url is None:
-                break
+        seen: set[str] = set()
+        while url is not None:
+            if url in seen:
+                raise Failure("wrong-answer", f"the Hub's list of {self._model} leads back to a page that was read")
+            seen.add(url)
             page, url = retry(lambda url=url: self._json(url), self._stop)  # type: ignore[misc]
             entries += page if isinstance(page, list) else [page]
         try:
@@ -155,8 +156,8 @@ class Hub:
         siblings = info.get("siblings") if isinstance(info, dict) else None
         if not isinstance(siblings, list):
             return
-        listed = {entry.get("rfilename") for entry in siblings if isinstance(entry, dict)}
-        differing = sorted(str(name) for name in listed ^ names)
+        listed = {str(entry.get("rfilename") if isinstance(entry, dict) else entry) for entry in siblings}
+        differing = sorted(listed ^ names)
         if differing:
             raise Failure("wrong-answer", f"the Hub's two lists of {self._model} differ, first in {differing[0]!r}")
 
@@ -237,4 +238,6 @@ def _hub_file(entry: dict[str, Any]) -> HubFile:
     size, sha256 = (lfs["size"], str(lfs["oid"])) if lfs else (entry["size"], None)
     if type(size) is not int or size < 0 or (sha256 is not None and not re.fullmatch(r"[0-9a-f]{64}", sha256)):
         raise ValueError(f"the entry of {entry['path']!r}")
+    if not isinstance(entry["path"], str):
+        raise TypeError(f"the name {entry['path']!r}")
     return HubFile(entry["path"], size, sha256, str(entry["oid"]))
