@@ -61,3 +61,15 @@ export async function expectNoFalseUpload(rig: Rig): Promise<void> {
     expect(object && sha256(object), `${file.path} beside its evidence`).toBe(file.sha256)
   }
 }
+
+/** The bucket as it stands, to be put back as often as a table of cases needs it. */
+export function keepBucket(rig: Rig): () => void {
+  const { objects, uploads } = rig.bucket
+  const keptObjects = [...objects]
+  const keptUploads = [...uploads.values()].map((upload) => ({ ...upload, parts: new Map(upload.parts) }))
+  return () => {
+    emptyBucket(rig)
+    for (const [key, object] of keptObjects) objects.set(key, object)
+    for (const upload of keptUploads) uploads.set(upload.id, { ...upload, parts: new Map(upload.parts) })
+  }
+}

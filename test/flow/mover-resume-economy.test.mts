@@ -1,0 +1,179 @@
+import { mkdir, rm, stat } from 'node:fs/promises'
+import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
+import { gate, runBefore } from '../local/faults.mts'
+import { parseRange } from '../local/http.mts'
+import type { HubRepo } from '../local/hub.mts'
+import { seededBytes } from '../local/model.mts'
+import type { SpacesRequest } from '../local/spaces.mts'
+import { Forks } from './forks.mts'
+import { ageUploads, emptyBucket, hurry, killAt } from './kills.mts'
+import { hubReads, type Rig, spacesReads, startRig } from './mover.mts'
+
+const MIB = 2 ** 20
+const BUFFER = 32 * MIB
+const PART = 5 * MIB
+const SIZE = 80 * MIB
+
+/** The second large file is more than twice the window. */
+const model: HubRepo = {
+  id: 'acme/economy',
+  files: [
+    { path: 'a.safetensors', body: seededBytes('a', 11 * MIB) },
+    { path: 'b.safetensors', body: seededBytes('b', SIZE) },
+    { path: 'config.json', body: seededBytes('config', 3000) },
+    { path: 'tokenizer.model', body: seededBytes('tokenizer', 500_000), lfs: true },
+  ],
+}
+
+let rig: Rig
+let forks: Forks
+
+beforeAll(async () => {
+  rig = await startRig({ models: [model], env: { BUFFER: '32Mi' } })
+  forks = new Forks(rig)
+})
+beforeEach(async () => {
+  rig.spaces.faults.clear()
+  rig.hub.faults.clear()
+  emptyBucket(rig)
+  hurry(rig)
+  await rm(rig.volume, { recursive: true })
+  await mkdir(rig.volume)
+  rig.moved()
+})
+afterAll(async () => {
+  await forks?.close()
+  await rig?.close()
+})
+
+const storesPartOf =
+  (name: string) =>
+  ({ operation, key }: SpacesRequest): boolean =>
+    operation === 'UploadPart' && key.endsWith(`/${name}`)
+
+/** Bytes of b.safetensors that a run which starts now need not read again. */
+async function journaled(): Promise<number> {
+  for (const name of rig.objects().filter((name) => name.startsWith('.upload-journal/'))) {
+    const journal = JSON.parse(String(await rig.object(name)))
+    if (journal.path === 'b.safetensors') return Math.min(SIZE, journal.etags.length * journal.part_size)
+  }
+  return 0
+}
+
+test('hop 1 never reads further ahead of its journal than the window, even when a part does not get on', async () => {
+  const readsB = hubReads(model, 'b.safetensors')
+  let asked = 0
+  let ahead = 0
+  rig.hub.faults.add({
+    match: readsB,
+    act: runBefore(async (request) => {
+      const range = parseRange(request.range, SIZE)
+      asked += range ? range.end - range.start : SIZE
+      ahead = Math.max(ahead, asked - (await journaled()))
+    }),
+  })
+  const stuck = gate<SpacesRequest>()
+  rig.spaces.faults.add({ match: storesPartOf('b.safetensors'), times: 1, act: stuck.act })
+  // All slots but the one of the part that is stuck come through before it gets on.
+  let stored = 0
+  rig.spaces.faults.add({
+    match: storesPartOf('b.safetensors'),
+    act: async ({ carryOut }) => {
+      const answer = await carryOut()
+      stored += 1
+      if (stored === Math.floor(BUFFER / PART) - 1) stuck.open()
+      return answer
+    },
+  })
+  await forks.mustRun('upload')
+  await rig.expectUploaded(model)
+  expect(asked).toBe(SIZE)
+  expect(ahead).toBeLessThanOrEqual(BUFFER)
+})
+
+for (const n of [1, 4, 9, 16]) {
+  test(`a kill at part ${n} of a file costs hop 1 no more than the window`, async () => {
+    const fault = killAt(rig, () => fork, 'after', n, storesPartOf('b.safetensors'))
+    const fork = forks.start('upload')
+    expect(await (await fork).end).toMatchObject({ status: -9 })
+    fault.remove()
+    const before = rig.moved()
+    ageUploads(rig)
+    await forks.mustRun('upload')
+    const again = rig.hub.requests.filter(({ method }) => method === 'GET')
+    for (const finished of model.files.filter(({ path }) => path !== 'b.safetensors')) {
+      const first = finished.path === 'a.safetensors' && n === 1
+      // Of two files that were in flight at once, the first may not have been joined yet.
+      if (!first) expect(again.filter(hubReads(model, finished.path)), finished.path).toEqual([])
+    }
+    const whole = model.files.reduce((sum, { body }) => sum + (body as Uint8Array).length, 0)
+    expect(before.fromHub + rig.moved().fromHub - whole).toBeLessThanOrEqual(BUFFER)
+    await rig.expectUploaded(model)
+  })
+}
+
+test('a kill behind the join costs hop 1 nothing of that file', async () => {
+  const joins = ({ operation, key }: SpacesRequest) =>
+    operation === 'CompleteMultipartUpload' && key.endsWith('/b.safetensors')
+  for (const moment of ['before', 'after'] as const) {
+    emptyBucket(rig)
+    const fault = killAt(rig, () => fork, moment, 1, joins)
+    const fork = forks.start('upload')
+    expect(await (await fork).end).toMatchObject({ status: -9 })
+    fault.remove()
+    rig.moved()
+    await forks.mustRun('upload')
+    expect(rig.moved().fromHub, moment).toBe(0)
+    await rig.expectUploaded(model)
+  }
+})
+
+test('between commits, a kill costs no more: the object of the same size is not taken for the file', async () => {
+  const old = { ...model, files: model.files.map((file) => ({ ...file })) }
+  const weights = old.files.find(({ path }) => path === 'b.safetensors')
+  if (weights) weights.body = seededBytes('old b', SIZE)
+  rig.stage(old)
+  const fault = killAt(rig, () => fork, 'after', 12, storesPartOf('b.safetensors'))
+  const fork = forks.start('upload')
+  expect(await (await fork).end).toMatchObject({ status: -9 })
+  fault.remove()
+  const before = rig.moved()
+  await forks.mustRun('upload')
+  expect(rig.spaces.requests.filter(spacesReads('b.safetensors')), 'reads of the old object').toEqual([])
+  expect(before.fromHub + rig.moved().fromHub - SIZE).toBeLessThanOrEqual(BUFFER)
+  await rig.expectUploaded(model)
+})
+
+for (const part of [3, 7, 15]) {
+  test(`hop 2 goes on behind what a kill in part ${part} left`, async () => {
+    rig.stage(model)
+    const offset = part * PART
+    const patch = `import volume_kills; volume_kills.arm('half of a pwrite at ${offset}')`
+    expect(await forks.run('download', { patch })).toMatchObject({ status: -9 })
+    const partial = (await rig.files()).find((name) => /^b\.safetensors\.[0-9a-f]{8}\.partial$/.test(name))
+    expect((await stat(rig.file(String(partial)))).size).toBe(offset + Math.floor(Math.min(PART, SIZE - offset) / 2))
+    rig.moved()
+    await forks.mustRun('download')
+    const reads = rig.spaces.requests.filter(spacesReads('b.safetensors'))
+    const starts = reads.map(({ range }) => parseRange(range, SIZE)?.start ?? 0)
+    expect(Math.min(...starts)).toBe(offset)
+    const others = ['a.safetensors', 'config.json', 'tokenizer.model'].flatMap((name) =>
+      rig.spaces.requests.filter(spacesReads(name)),
+    )
+    expect(others).toEqual([])
+    expect(rig.moved().outOfBucket).toBe(SIZE - offset)
+    await rig.expectDownloaded(model)
+  })
+}
+
+test('hop 2 does not move small files again that a kill left whole beside their places', async () => {
+  rig.stage(model)
+  const patch = 'import volume_kills; import volume; volume.Volume.place = lambda *args: volume_kills.die("place")'
+  expect(await forks.run('download', { patch })).toMatchObject({ status: -9 })
+  rig.moved()
+  await forks.mustRun('download')
+  for (const name of ['config.json', 'tokenizer.model']) {
+    expect(rig.spaces.requests.filter(spacesReads(name)), name).toEqual([])
+  }
+  await rig.expectDownloaded(model)
+})
