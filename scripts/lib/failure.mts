@@ -9,6 +9,8 @@ export const exitCodes = { done: 0, failed: 1, usage: 2, timeout: 124, interrupt
 export class Failure extends Error {
   readonly next: string
   readonly exitCode: number
+  /** A stable name of the cause, for machines. */
+  reason = 'failed'
   /** The stage in which it happened. */
   stage: string | undefined
 

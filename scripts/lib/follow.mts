@@ -15,6 +15,7 @@ import { isFinished } from './job.mts'
 import type { Job, Metadata, Pod } from './objects.mts'
 import { Pace, timeoutFailure } from './pace.mts'
 import { PodLog } from './podlog.mts'
+import { parseProgress } from './progress.mts'
 import { type MoverDone, parseReport } from './report.mts'
 import type { Session } from './session.mts'
 
@@ -57,7 +58,7 @@ export class Follower {
         if (isTrue(snapshot.job.status.conditions, 'Failed')) throw this.#failed(snapshot)
         const hindrance = diagnoseWaiting(snapshot)
         if (this.#isHopeless(hindrance)) {
-          if (this.#stays) story.detail(`Job ${this.#job.name} stays in the cluster as it is; ${this.#howToStop()}`)
+          if (this.#stays) story.advice(`Job ${this.#job.name} stays in the cluster as it is; ${this.#howToStop()}`)
           throw failureOf(hindrance)
         }
         if (pace.over) throw overdue()
@@ -143,8 +144,10 @@ export class Follower {
   }
 
   #pass(line: string): void {
+    const progress = parseProgress(line)
     // The mover's last two lines are its cause and next step, which are ours to say, at the end.
     if (/^(failed|next): /.test(line)) this.#keptBack.push(line)
+    else if (progress) this.#session.story.progress(progress)
     else if (line !== '' && line !== this.#lastLine) this.#session.story.detail(line)
     this.#lastLine = line
   }
@@ -168,8 +171,8 @@ export class Follower {
 
   #sayHowToComeBack(): void {
     const { story, again } = this.#session
-    story.detail(`Job ${this.#job.name} goes on in the cluster; ${this.#howToStop()}`)
-    story.detail(`follow it again: ${again}`)
+    story.advice(`Job ${this.#job.name} goes on in the cluster; ${this.#howToStop()}`)
+    story.advice(`follow it again: ${again}`)
   }
 
   #howToStop(): string {
@@ -181,6 +184,8 @@ function isOwnedBy({ metadata }: Pod, uid: string): boolean {
   return metadata.ownerReferences?.some((owner) => owner.uid === uid) ?? false
 }
 
-function failureOf({ detail, next }: Diagnosis): Failure {
-  return new Failure(detail, next)
+function failureOf({ cause, detail, next }: Diagnosis): Failure {
+  const failure = new Failure(detail, next)
+  failure.reason = cause
+  return failure
 }

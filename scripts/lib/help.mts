@@ -1,5 +1,5 @@
 import { exitCodes } from './failure.mts'
-import { type Option, type OptionName, options } from './options.mts'
+import { commonOptions, type Option, type OptionName, options } from './options.mts'
 
 /** What an entry script says about itself. */
 export interface Script {
@@ -15,7 +15,9 @@ export interface Script {
 const WIDTH = 80
 
 export function helpText(script: Script): string {
-  const names = (Object.keys(options) as OptionName[]).filter((name) => script.options.includes(name))
+  const names = (Object.keys(options) as OptionName[]).filter((name) =>
+    [...script.options, ...commonOptions].includes(name),
+  )
   const taken: Option[] = [...names.map((name) => options[name]), { flag: 'help', help: 'show this and exit' }]
   const rows = taken.map((option) => [spelled(option), option.environment ?? '-', option.default ?? '-'])
   const heading = ['option', 'environment', 'default']

@@ -3,11 +3,14 @@ import { checkTools } from './checks.mts'
 import { exitCodes, Failure, Interrupted } from './failure.mts'
 import { helpText, type Script } from './help.mts'
 import { Kubectl } from './kubectl.mts'
+import { Outcome } from './outcome.mts'
 import type { Result, Session } from './session.mts'
 import { readSettings, type Settings, wantsHelp } from './settings.mts'
 import { Story } from './story.mts'
+import { terminalOf } from './terminal.mts'
 
-const story = new Story((text) => process.stderr.write(text))
+const story = new Story((text) => process.stderr.write(text), terminalOf(process.stderr, process.env))
+const outcome = new Outcome()
 
 /** The frame of every entry script: help, settings, tools, signals, one catch, exit code. */
 export async function main(script: Script, run: (session: Session) => Promise<Result>): Promise<void> {
@@ -15,7 +18,7 @@ export async function main(script: Script, run: (session: Session) => Promise<Re
     const signal = interruption()
     await checkTools()
     const cluster = new Kubectl(settings.context, settings.namespace, signal)
-    return run({ settings, cluster, story, again: commandOf(script, settings), signal })
+    return run({ settings, cluster, story, outcome, again: commandOf(script, settings), signal })
   })
 }
 
@@ -25,17 +28,28 @@ export async function withSettings(
   run: (settings: Settings) => Promise<Result> | Result,
 ): Promise<void> {
   const args = process.argv.slice(2)
+  // Wrong usage is told to machines too, although the settings cannot be read then.
+  const json = args.includes('--json')
+  let model: string | undefined
   try {
     if (wantsHelp(args)) {
       process.stdout.write(helpText(script))
       return
     }
-    const { text, good } = await run(readSettings(script.name, script.options, args, process.env))
-    process.stdout.write(`${text}\n`)
+    const settings = readSettings(script.name, script.options, args, process.env)
+    model = script.options.includes('model') ? settings.model : undefined
+    story.quiet = settings.quiet
+    const { text, good } = await run(settings)
     process.exitCode = good ? exitCodes.done : exitCodes.failed
+    process.stdout.write(json ? documentOf(script, model, undefined, good) : `${text}\n`)
   } catch (error) {
     process.exitCode = tell(error)
+    if (json) process.stdout.write(documentOf(script, model, error, false))
   }
+}
+
+function documentOf({ name }: Script, model: string | undefined, error: unknown, good: boolean): string {
+  return `${JSON.stringify(outcome.document(name, model, error, good), undefined, 2)}\n`
 }
 
 /** This run's command as it can be typed again; a model that came by the environment is named. */
@@ -69,7 +83,7 @@ function tell(error: unknown): number {
   }
   if (error instanceof Failure) {
     story.failed(error.stage ?? '', error.message)
-    story.detail(error.next)
+    story.advice(error.next)
     return error.exitCode
   }
   story.failed('', `this is a defect, please report it: ${error instanceof Error ? error.stack : String(error)}`)

@@ -191,11 +191,30 @@ export const options = {
     help: 'what is held against the evidence: names, sizes or hashes',
     problem: matches(/^(names|sizes|hashes)$/, 'it is names, sizes or hashes'),
   },
+  spaces: {
+    flag: 'spaces',
+    help: 'the copy in Spaces: verify looks at it instead of the volume, clean removes it',
+  },
+  repair: {
+    flag: 'repair',
+    help: 'trust nothing: hash every file that is there, and move again those that are wrong',
+  },
+  json: {
+    flag: 'json',
+    help: 'the result as one JSON document on stdout, on failure too',
+  },
+  quiet: {
+    flag: 'quiet',
+    help: 'tell failures only',
+  },
   restart: {
     flag: 'restart',
     help: 'replace a running Job of this model instead of joining it',
   },
 } as const satisfies Record<string, Option>
+
+/** What every script takes. */
+export const commonOptions = ['json', 'quiet'] as const
 
 export type OptionName = keyof typeof options
 

@@ -61,9 +61,11 @@ export class Pace {
 
 /** Everything but a clear answer: an expired login that renews itself or a proxy's error page look like anything. */
 function mayPass({ reason }: KubectlError): boolean {
-  return reason === 'unreachable' || reason === 'other'
+  return reason === 'unreachable' || reason === 'unauthorized' || reason === 'other'
 }
 
 export function timeoutFailure(fact: string, next: string): Failure {
-  return new Failure(fact, next, exitCodes.timeout)
+  const failure = new Failure(fact, next, exitCodes.timeout)
+  failure.reason = 'timeout'
+  return failure
 }

@@ -1,4 +1,5 @@
 import type { Kubectl } from './kubectl.mts'
+import type { Outcome } from './outcome.mts'
 import type { Settings } from './settings.mts'
 import type { Story } from './story.mts'
 
@@ -13,6 +14,7 @@ export interface Session {
   settings: Settings
   cluster: Kubectl
   story: Story
+  outcome: Outcome
   /** The command that goes on where this run is, to paste. */
   again: string
   /** Aborted by Ctrl-C and its like. */

@@ -1,6 +1,6 @@
 import minimist from 'minimist'
 import { exitCodes, Failure } from './failure.mts'
-import { type Option, type OptionName, options } from './options.mts'
+import { commonOptions, type Option, type OptionName, options } from './options.mts'
 
 /** What one run is asked to do; frozen. `exclude` undefined: the mover's own default; `memory` undefined: the manifest's. */
 export interface Settings {
@@ -23,7 +23,11 @@ export interface Settings {
   buffer: string
   pipIndexUrl: string | undefined
   level: string
+  spaces: boolean
+  repair: boolean
   restart: boolean
+  json: boolean
+  quiet: boolean
 }
 
 export type Environment = Readonly<Record<string, string | undefined>>
@@ -32,7 +36,7 @@ const table: Readonly<Record<OptionName, Option>> = options
 
 /** Defaults < environment < flags, for the options a script takes; the other settings keep their defaults. */
 export function readSettings(script: string, names: readonly OptionName[], args: readonly string[], env: Environment) {
-  const flags = readFlags(script, names, args)
+  const flags = readFlags(script, [...names, ...commonOptions], args)
   const problems: string[] = []
 
   const given = (name: OptionName): { source: string; values: string[] } | undefined => {
@@ -82,7 +86,11 @@ export function readSettings(script: string, names: readonly OptionName[], args:
     buffer: must('buffer'),
     pipIndexUrl: text('pipIndexUrl'),
     level: must('level'),
+    spaces: flags.has('spaces'),
+    repair: flags.has('repair'),
     restart: flags.has('restart'),
+    json: flags.has('json'),
+    quiet: flags.has('quiet'),
   }
   if (problems.length > 0) throw usage(script, problems.join('\n'))
   return Object.freeze(settings)

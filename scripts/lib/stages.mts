@@ -3,13 +3,14 @@ import { Follower } from './follow.mts'
 import { formatBytes, formatSeconds } from './format.mts'
 import { startJob } from './job.mts'
 import { type JobKind, renderJob, renderMover } from './manifest.mts'
+import { noteMover, type StageOutcome } from './outcome.mts'
 import type { MoverDone } from './report.mts'
 import type { Result, Session } from './session.mts'
 import { bindStorage } from './storage.mts'
 
 /** The claim bound to its volume; says what was done, or why it was done already. */
 export function storage(session: Session): Promise<Result> {
-  return stage('storage', async () => {
+  return stage(session, 'storage', async () => {
     const sentence = await bindStorage(session)
     session.story.done('storage', sentence)
     return { text: `${session.settings.pvc} is Bound to ${session.settings.pv}`, good: true }
@@ -19,27 +20,34 @@ export function storage(session: Session): Promise<Result> {
 /** Hop 1. */
 export function toSpaces(session: Session): Promise<Result> {
   const { bucket, model } = session.settings
-  return stage('to Spaces', (title) => move(session, title, 'model-upload-spaces', `s3://${bucket}/models/${model}/`))
+  return stage(session, 'to Spaces', (noted) =>
+    move(session, noted, 'model-upload-spaces', `s3://${bucket}/models/${model}/`),
+  )
 }
 
 /** Hop 2. */
 export function toNfs(session: Session): Promise<Result> {
   const { pvc, model } = session.settings
-  return stage('to NFS', (title) => move(session, title, 'model-download-nfs', `${pvc}:/${model}/`))
+  return stage(session, 'to NFS', (noted) => move(session, noted, 'model-download-nfs', `${pvc}:/${model}/`))
 }
 
-/** Every failure on the way bears the stage's title. */
-export async function stage<T>(title: string, run: (title: string) => Promise<T>): Promise<T> {
+/** Every failure on the way bears the stage's title, and every end is noted. */
+export async function stage<T>(
+  { outcome }: Session,
+  title: string,
+  run: (noted: StageOutcome) => Promise<T>,
+): Promise<T> {
   try {
-    return await run(title)
+    return await outcome.record(title, run)
   } catch (error) {
     if (error instanceof Failure) error.stage ??= title
     throw error
   }
 }
 
-async function move(session: Session, title: string, kind: JobKind, target: string): Promise<Result> {
+async function move(session: Session, noted: StageOutcome, kind: JobKind, target: string): Promise<Result> {
   const { settings, story } = session
+  const title = noted.stage
   const mover = await renderMover(settings.namespace)
   const manifest = await renderJob(kind, settings, mover.metadata.name)
   const { job, joined } = await startJob(session, title, manifest, mover)
@@ -48,6 +56,7 @@ async function move(session: Session, title: string, kind: JobKind, target: stri
     joined ? `Job ${job.name} is running already with these settings: joined` : `Job ${job.name} started`,
   )
   const done = await new Follower(session, job, true).run()
+  noteMover(noted, done)
   const sentence = done ? result(done, target) : `Job ${job.name} completed; its pod, which knows the numbers, is gone`
   story.done(title, sentence)
   return { text: done ? `${target} ${done.commit}` : target, good: true }

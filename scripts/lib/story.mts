@@ -1,33 +1,88 @@
+import { progressBar, progressSentence } from './bar.mts'
+import type { Progress } from './progress.mts'
+import type { Terminal } from './terminal.mts'
+
+const PLAIN: Terminal = { live: false, color: false, columns: () => 80 }
+/** Without a terminal, progress is a new line this often, or when it has got this much further. */
+const HEARTBEAT_MS = 9_500
+const HEARTBEAT_PERCENT = 5
+const CLEAR_LINE = '\r\u001b[2K'
+
 /** What a run tells people, on stderr: one line a step, a title and a sentence. The result goes to stdout, elsewhere. */
 export class Story {
   readonly #write: (text: string) => void
+  readonly #terminal: Terminal
+  /** What stands in the line that is drawn again and again; empty when there is none. */
+  #drawn = ''
+  #beat = { at: Number.NEGATIVE_INFINITY, percent: -1, phase: '' }
+  /** --quiet: only failures are told. */
+  quiet = false
 
-  constructor(write: (text: string) => void) {
+  constructor(write: (text: string) => void, terminal: Terminal = PLAIN) {
     this.#write = write
+    this.#terminal = terminal
   }
 
   /** Something began or changed. */
   begun(title: string, sentence: string): void {
-    this.#line('•', title, sentence)
+    if (!this.quiet) this.#line('•', title, sentence)
   }
 
   /** It is done, or was already. */
   done(title: string, sentence: string): void {
-    this.#line('✓', title, sentence)
+    if (!this.quiet) this.#line(this.#paint('32', '✓'), title, sentence)
+  }
+
+  /** Something to know before it is too late, that ends nothing. */
+  warned(title: string, sentence: string): void {
+    if (!this.quiet) this.#line(this.#paint('33', '!'), title, sentence)
   }
 
   failed(title: string, sentence: string): void {
-    this.#line('✗', title, sentence)
+    this.#line(this.#paint('31', '✗'), title, sentence)
+  }
+
+  /** The next step, or what else belongs to a failure: it is told under --quiet too. */
+  advice(sentence: string): void {
+    this.#line(' ', '', sentence)
   }
 
   /** A line that belongs to the step above. */
   detail(sentence: string): void {
-    this.#line(' ', '', sentence)
+    if (!this.quiet) this.#line(' ', '', sentence)
+  }
+
+  /** How far a transfer is: one line that is drawn again on a terminal, a new line now and then elsewhere. */
+  progress(progress: Progress): void {
+    if (this.quiet) return
+    if (this.#terminal.live) {
+      this.#draw(progressBar(progress, this.#terminal.columns()))
+      return
+    }
+    const { percent, phase } = progress
+    const due =
+      phase !== this.#beat.phase ||
+      percent >= this.#beat.percent + HEARTBEAT_PERCENT ||
+      performance.now() - this.#beat.at >= HEARTBEAT_MS
+    if (!due) return
+    this.#beat = { at: performance.now(), percent, phase }
+    this.#line(' ', '', progressSentence(progress))
+  }
+
+  #draw(line: string): void {
+    this.#drawn = line
+    this.#write(`${CLEAR_LINE}${line}`)
   }
 
   #line(mark: string, title: string, sentence: string): void {
+    if (this.#drawn) this.#write(CLEAR_LINE)
+    this.#drawn = ''
     for (const [i, line] of sentence.split('\n').entries())
       this.#write(`${lineOf(i === 0 ? mark : ' ', i === 0 ? title : '', line)}\n`)
+  }
+
+  #paint(code: string, text: string): string {
+    return this.#terminal.color ? `\u001b[${code}m${text}\u001b[0m` : text
   }
 }
 

@@ -1,13 +1,13 @@
 import { diagnoseFailure, isTrue } from './diagnosis.mts'
+import { runErrand } from './errand.mts'
 import { Failure } from './failure.mts'
-import { Follower, JobGone } from './follow.mts'
 import { formatBytes } from './format.mts'
-import { isFinished, removeJob, startJob } from './job.mts'
-import { annotation, type JobKind, jobName, renderJob, renderMover } from './manifest.mts'
+import { annotation, type JobKind, jobName } from './manifest.mts'
 import type { Job, Pod } from './objects.mts'
-import type { MoverDone } from './report.mts'
+import { listPaths, type MoverDone } from './report.mts'
 import type { Result, Session } from './session.mts'
-import { stage } from './stages.mts'
+import type { Settings } from './settings.mts'
+import { stage, toNfs, toSpaces } from './stages.mts'
 import { decideStorage, readStorage, wantedClaim } from './storage.mts'
 import { lineOf } from './story.mts'
 
@@ -21,42 +21,53 @@ export interface Checkpoint {
 }
 
 const TITLE = 'verify'
-/** A net for a script that was killed: a verify Job is deleted as soon as its answer is known. */
-const TTL_SECONDS = 60
-const TRIES = 3
-const TIDY_SECONDS = 10
 
-/** The spec's three checkpoints, each looked at whatever the others say, and the verdict. */
+/** The checkpoints, each looked at whatever the others say, and the verdict. With --repair, what is wrong is moved first. */
 export function verified(session: Session): Promise<Result> {
-  return stage(TITLE, async () => {
-    const claim = await checkClaim(session)
-    const files = claim.holds ? await checkFiles(session) : notChecked(session, claim)
-    const jobs = await checkJobs(session, files.holds)
-    const checkpoints = [claim, files, jobs]
-    const result = verdict(checkpoints, session.settings.model)
+  const { model, spaces } = session.settings
+  return stage(session, TITLE, async (noted) => {
+    const checkpoints = spaces ? await checkSpaces(session) : await checkVolume(session)
+    noted.checkpoints = checkpoints
+    const result = verdict(checkpoints, model, spaces ? 'in Spaces' : 'staged')
     const open = checkpoints.filter(({ holds }) => !holds)
     if (open[0]) {
       session.story.failed(
         TITLE,
-        `${open.length} of ${checkpoints.length} checkpoints of ${session.settings.model} do not hold: ${open.map(({ title }) => title).join(', ')}`,
+        `${open.length} of ${checkpoints.length} checkpoints of ${model} do not hold: ${open.map(({ title }) => title).join(', ')}`,
       )
-      session.story.detail(open.length === 1 ? open[0].next : 'run make setup-model: it does what is missing, in order')
+      const all = spaces || open.length === 1 ? open[0].next : 'run make setup-model: it does what is missing, in order'
+      session.story.advice(all)
     } else session.story.done(TITLE, `${checkpoints.length} checkpoints hold`)
     return result
   })
 }
 
-/** One line a checkpoint and one for all of them. */
-export function verdict(checkpoints: readonly Checkpoint[], model: string): Result {
+/** One line a checkpoint and one for all of them; `state` is what all of them prove of the model. */
+export function verdict(checkpoints: readonly Checkpoint[], model: string, state: string): Result {
   const open = checkpoints.filter(({ holds }) => !holds).map(({ title }) => title)
   const lines = checkpoints.map(({ holds, title, sentence, next }) =>
     holds ? lineOf('✓', title, sentence) : lineOf('✗', title, `${sentence}; ${next}`),
   )
   const good = open.length === 0
   const last = good
-    ? lineOf('✓', 'verdict', `${model} is staged`)
-    : lineOf('✗', 'verdict', `${model} is not proved to be staged: ${open.join(', ')}`)
+    ? lineOf('✓', 'verdict', `${model} is ${state}`)
+    : lineOf('✗', 'verdict', `${model} is not proved to be ${state}: ${open.join(', ')}`)
   return { text: [...lines, last].join('\n'), good }
+}
+
+/** The spec's three. */
+async function checkVolume(session: Session): Promise<Checkpoint[]> {
+  const claim = await checkClaim(session)
+  if (claim.holds && session.settings.repair) await toNfs(session)
+  const files = claim.holds ? await checkFiles(session) : notChecked(session, claim)
+  return [claim, files, await checkJobs(session, ['model-upload-spaces', 'model-download-nfs'], files.holds)]
+}
+
+/** The same of the bucket, which has no claim and one Job. */
+async function checkSpaces(session: Session): Promise<Checkpoint[]> {
+  if (session.settings.repair) await toSpaces(session)
+  const files = await checkFiles(session)
+  return [files, await checkJobs(session, ['model-upload-spaces'], files.holds)]
 }
 
 async function checkClaim({ cluster, settings }: Session): Promise<Checkpoint> {
@@ -83,8 +94,11 @@ function notChecked({ settings }: Session, claim: Checkpoint): Checkpoint {
 
 async function checkFiles(session: Session): Promise<Checkpoint> {
   const title = 'files'
+  const errand = session.settings.spaces
+    ? ({ kind: 'model-verify-spaces', doing: 'reads the bucket' } as const)
+    : ({ kind: 'model-verify-nfs', doing: 'reads the volume' } as const)
   try {
-    const done = await runVerifyJob(session)
+    const done = await runErrand(session, { title: TITLE, ...errand })
     return { title, holds: true, sentence: agreement(session, done), next: '' }
   } catch (error) {
     if (!(error instanceof Failure) || error.exitCode !== 1) throw error
@@ -94,53 +108,20 @@ async function checkFiles(session: Session): Promise<Checkpoint> {
 
 function agreement({ settings }: Session, done: MoverDone | undefined): string {
   const what = { names: 'names', sizes: 'names and sizes', hashes: 'names, sizes and SHA-256' }[settings.level]
-  if (!done) return `${what} agree with the evidence on the volume`
-  const { files, bytes, commit, unknown } = done
-  const strange = unknown.length > 0 ? `; not in the evidence: ${unknown.join(', ')}` : ''
-  return `${files} files, ${formatBytes(bytes)}, commit ${commit.slice(0, 8)}: ${what} agree with the evidence${strange}`
+  const agree = `${what} agree with the evidence ${whereOf(settings)}`
+  if (!done) return agree
+  const { files, bytes, commit, unknown, more } = done
+  const strange = unknown.length > 0 ? `; not in the evidence: ${listPaths(unknown, more?.unknown)}` : ''
+  return `${files} files, ${formatBytes(bytes)}, commit ${commit.slice(0, 8)}: ${agree}${strange}`
 }
 
-/** The read-only Job that looks at the volume; it is gone afterwards, also when we are interrupted. */
-async function runVerifyJob(session: Session): Promise<MoverDone | undefined> {
-  const { settings, story, cluster } = session
-  const mover = await renderMover(settings.namespace)
-  const manifest = await renderJob('model-verify-nfs', settings, mover.metadata.name)
-  manifest.spec.ttlSecondsAfterFinished = TTL_SECONDS
-  const before = await cluster.find('job', manifest.metadata.name)
-  for (let tries = 1; ; tries += 1) {
-    try {
-      const { job, joined } = await startJob(session, TITLE, manifest, mover)
-      story.begun(TITLE, joined ? `Job ${job.name} is running already: joined` : `Job ${job.name} reads the volume`)
-      return await new Follower(session, job, false).run()
-    } catch (error) {
-      // Somebody else verifies as well and was done first: the Job was theirs to delete.
-      if (!(error instanceof JobGone) || tries === TRIES) throw error
-    } finally {
-      await tidyUp(session, manifest.metadata.name, before?.metadata.uid)
-    }
-  }
+function whereOf({ spaces }: Settings): string {
+  return spaces ? 'in Spaces' : 'on the volume'
 }
 
-/** Deletes the verify Job, unless it was somebody else's before us and still runs. An interruption does not stop this. */
-async function tidyUp({ cluster, story, signal }: Session, name: string, before: string | undefined): Promise<void> {
-  const door = cluster.afterInterruption()
-  try {
-    const job = await door.find<Job>('job', name)
-    if (!job || (job.metadata.uid === before && !isFinished(job))) return
-    if (signal.aborted) await door.deleteJob(job.metadata, 'Background')
-    else await removeJob(door, job.metadata, TIDY_SECONDS)
-  } catch (error) {
-    if (!(error instanceof Failure)) throw error
-    story.detail(
-      `Job ${name} could not be deleted, its TTL removes it ${TTL_SECONDS} s after its end: ${error.message}`,
-    )
-  }
-}
-
-/** Both transfers completed, or their TTL has removed them and the evidence on the volume says that they did. */
-async function checkJobs(session: Session, proved: boolean): Promise<Checkpoint> {
+/** The transfers completed, or their TTL has removed them and the evidence says that they did. */
+async function checkJobs(session: Session, kinds: readonly JobKind[], proved: boolean): Promise<Checkpoint> {
   const title = 'jobs'
-  const kinds = ['model-upload-spaces', 'model-download-nfs'] as const
   const states = await Promise.all(kinds.map((kind) => jobState(session, kind, proved)))
   const open = states.filter(({ next }) => next)
   return {
@@ -161,7 +142,7 @@ async function jobState(
   const job = await cluster.find<Job>('job', name)
   if (!job || job.metadata.annotations?.[annotation.model] !== settings.model)
     return proved
-      ? { sentence: `${name} is gone by its TTL, the evidence on the volume shows that it completed` }
+      ? { sentence: `${name} is gone by its TTL, the evidence ${whereOf(settings)} shows that it completed` }
       : { sentence: `there is no Job ${name} and no evidence that it completed`, next: again }
   if (isTrue(job.status.conditions, 'Complete'))
     return { sentence: `${name} completed at ${job.status.completionTime}` }

@@ -1,9 +1,11 @@
 import { describe, expect, test } from 'vitest'
+import { progressBar, progressSentence } from '../../scripts/lib/bar.mts'
 import { formatBytes, formatSeconds } from '../../scripts/lib/format.mts'
-import { parseProgress } from '../../scripts/lib/progress.mts'
+import { type Progress, parseProgress } from '../../scripts/lib/progress.mts'
 import { parseQuantity } from '../../scripts/lib/quantity.mts'
-import { parseReport } from '../../scripts/lib/report.mts'
+import { listPaths, parseReport } from '../../scripts/lib/report.mts'
 import { lineOf, Story } from '../../scripts/lib/story.mts'
+import { terminalOf } from '../../scripts/lib/terminal.mts'
 
 describe('a progress line', () => {
   test.each([
@@ -67,6 +69,13 @@ describe('a termination message', () => {
     })
   })
 
+  test('whose lists were cut to fit', () => {
+    const wrong = { wrong: ['w'], wrong_files: 3, missing: ['m'], missing_files: 1 }
+    expect(parseReport(JSON.stringify({ state: 'failed', ...wrong }))).toMatchObject({ more: { wrong: 2 } })
+    expect(listPaths(['v', 'w'], 2)).toBe('v, w and 2 more')
+    expect(listPaths(['v', 'w'])).toBe('v, w')
+  })
+
   test.each([
     undefined,
     '',
@@ -119,4 +128,55 @@ test('the story has one line a step, further lines indented below', () => {
   story.detail('next')
   expect(said.join('')).toBe('• to Spaces  Job x started\n✗ to NFS     first\n             second\n             next\n')
   expect(lineOf('✓', 'files', '')).toBe('✓ files')
+})
+
+describe('a bar', () => {
+  const progress = parseProgress(
+    'progress 61% 9800000000/16100000000 B 241 MB/s eta 26s files 8/13 phase moving',
+  ) as Progress
+
+  test.each([
+    [100, '             ━━━━━━━━━━━━━━━            61 %  9.8 GB of 16.1 GB  241 MB/s  26 s left  8 of 13 files'],
+    [80, '             ━━━━━━━━━━━━          61 %  9.8 GB of 16.1 GB  241 MB/s  26 s left'],
+    [60, '             ━━━━━━╸      61 %  9.8 GB of 16.1 GB  241 MB/s'],
+    [40, '  ━━━━━━━       61 %  9.8 GB of 16.1 GB'],
+    [24, '  61 %  9.8 GB of 16.1 '],
+  ])('fits %i columns', (columns, line) => {
+    expect(progressBar(progress, columns)).toBe(line)
+    expect(line.length).toBeLessThan(columns)
+  })
+
+  test('names a phase other than moving, and only the phase before there are bytes', () => {
+    const hashing = 'progress 5% 5/100 B - MB/s eta - files 0/2 phase hashing'
+    expect(progressSentence(parseProgress(hashing) as Progress)).toBe('hashing 5 %   5 B of 100 B   0 of 2 files')
+    const installing = 'progress 0% 0/0 B - MB/s eta - files 0/0 phase installing'
+    expect(progressSentence(parseProgress(installing) as Progress)).toBe('installing')
+  })
+})
+
+describe('a terminal', () => {
+  test.each([
+    [{ isTTY: true }, {}, true, true],
+    [{ isTTY: true }, { NO_COLOR: '1' }, true, false],
+    [{ isTTY: true }, { TERM: 'dumb' }, false, false],
+    [{ isTTY: true }, { CI: 'true' }, false, false],
+    [{}, {}, false, false],
+  ])('%o under %o: live %s, colour %s', (stream, env, live, color) =>
+    expect(terminalOf(stream, env)).toMatchObject({ live, color }),
+  )
+
+  test('has one line of progress that gives way to what is said, and heartbeats elsewhere', () => {
+    const at = (percent: number) =>
+      parseProgress(`progress ${percent}% ${percent}/100 B - MB/s eta - files 0/1 phase moving`) as Progress
+    const shown = (live: boolean) => {
+      const said: string[] = []
+      const story = new Story((text) => said.push(text), { live, color: false, columns: () => 60 })
+      for (const percent of [1, 2, 3, 7]) story.progress(at(percent))
+      story.done('to NFS', 'all there')
+      return said.join('')
+    }
+    expect(shown(true).split('\r\u001b[2K').length - 1).toBe(5)
+    expect(shown(true).endsWith('\r\u001b[2K✓ to NFS     all there\n')).toBe(true)
+    expect(shown(false).match(/\d %/g)).toEqual(['1 %', '7 %'])
+  })
 })

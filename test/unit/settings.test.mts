@@ -39,6 +39,10 @@ test('defaults are those of the spec', () => {
     buffer: '256Mi',
     pipIndexUrl: undefined,
     level: 'sizes',
+    json: false,
+    quiet: false,
+    spaces: false,
+    repair: false,
     restart: false,
   })
 })
@@ -55,6 +59,7 @@ describe('a value', () => {
     [['--model', '1e5'], { model: '1e5' }],
     [['--timeout', '600'], { timeout: 600 }],
     [['--restart'], { restart: true }],
+    [['--spaces', '--repair'], { spaces: true, repair: true }],
     [['--include', '*.json', '--include=*.safetensors'], { include: ['*.json', '*.safetensors'] }],
     [['--exclude', ''], { exclude: [] }],
     [['--exclude='], { exclude: [] }],
