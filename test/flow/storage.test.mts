@@ -1,23 +1,32 @@
 import { writeFile } from 'node:fs/promises'
 import path from 'node:path'
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { real } from '../local/cluster.mts'
 import type { Outcome } from '../local/command.mts'
-import { createWorld, type KubeObject, type World } from '../local/world.mts'
+import { createWorld, type World } from '../local/world.mts'
 import { lastLine } from './proof.mts'
 
 let world: World
+let count = 0
+/** Names of the test's own: one world serves them all, as making a namespace and removing it takes a real cluster seconds. */
+let pv: string
+let pvc: string
 
-beforeEach(async () => {
-  world = await createWorld()
+beforeAll(async () => {
+  world = await createWorld({ volume: false })
 })
-afterEach(async () => {
-  if (!real) world?.kube.deny()
-  await world?.close()
+afterAll(() => world?.close())
+
+beforeEach(() => {
+  count += 1
+  pv = `${world.pv}-${count}`
+  pvc = `claim-${count}`
 })
 
-const claim = () => world.object('pvc', world.pvc)
-const volume = async () => (await world.object('pv', world.pv)) as KubeObject
+const claim = () => world.object('pvc', pvc)
+const volume = () => world.object('pv', pv)
+const fixPvc = (env: Record<string, string> = {}) =>
+  world.run('fix-pvc', [], { env: { MODEL_PV: pv, MODEL_PVC: pvc, ...env } })
 
 async function makeClaim(name: string, volumeName: string, namespace = world.namespace): Promise<void> {
   await world.kubectl(['create', '-f', '-'], {
@@ -39,64 +48,71 @@ async function phase(kind: 'pv' | 'pvc', name: string, wanted: string): Promise<
 
 /** Runs fix-pvc and demands that it fails with one clear line and changes nothing. */
 async function expectRefusal(pattern: RegExp, env: Record<string, string> = {}): Promise<Outcome> {
-  const before = [await claim(), await world.object('pv', world.pv)]
-  const done = await world.run('fix-pvc', [], { env })
+  const before = [await claim(), await volume()]
+  const done = await fixPvc(env)
   expect(done, done.stderr).toMatchObject({ code: 1 })
   expect(done.stderr).toMatch(pattern)
   expect(lastLine(done.stderr), 'the next step').not.toBe('')
-  expect([await claim(), await world.object('pv', world.pv)]).toEqual(before)
+  expect([await claim(), await volume()]).toEqual(before)
   return done
 }
 
 describe('fix-pvc ends with the claim Bound to the volume', () => {
   test('where there is no claim yet; again, it applies nothing', async () => {
-    const first = await world.run('fix-pvc')
+    await world.addVolume(pv)
+    const first = await fixPvc()
     expect(first, first.stderr).toMatchObject({ code: 0 })
     const made = await claim()
     expect(made).toMatchObject({
-      spec: { volumeName: world.pv, storageClassName: 'nfs-static', accessModes: ['ReadWriteMany'] },
+      spec: { volumeName: pv, storageClassName: 'nfs-static', accessModes: ['ReadWriteMany'] },
       status: { phase: 'Bound' },
     })
-    expect((await volume()).spec.claimRef).toMatchObject({ namespace: world.namespace, name: world.pvc })
+    expect((await volume())?.spec.claimRef).toMatchObject({ namespace: world.namespace, name: pvc })
 
-    const again = await world.run('fix-pvc')
+    const again = await fixPvc()
     expect(again, again.stderr).toMatchObject({ code: 0 })
     expect((await claim())?.metadata.resourceVersion).toBe(made?.metadata.resourceVersion)
   })
 
   test('where the volume was Released by our own claim', async () => {
-    await world.run('fix-pvc')
+    await world.addVolume(pv)
+    await fixPvc()
     const { uid } = (await claim())?.metadata ?? {}
-    await world.kubectl(['delete', 'pvc', world.pvc])
-    await phase('pv', world.pv, 'Released')
-    const done = await world.run('fix-pvc')
+    await world.kubectl(['delete', 'pvc', pvc])
+    await phase('pv', pv, 'Released')
+    const done = await fixPvc()
     expect(done, done.stderr).toMatchObject({ code: 0 })
     expect(done.stderr).toContain('claimRef')
     const made = await claim()
-    expect(made).toMatchObject({ spec: { volumeName: world.pv }, status: { phase: 'Bound' } })
+    expect(made).toMatchObject({ spec: { volumeName: pv }, status: { phase: 'Bound' } })
     expect(made?.metadata.uid).not.toBe(uid)
   })
 
   test('where the share is smaller than the manifest asks for', async () => {
-    await world.addVolume(`${world.pv}-small`, { capacity: { storage: '5Gi' } })
-    const done = await world.run('fix-pvc', ['--pv', `${world.pv}-small`])
+    await world.addVolume(pv, { capacity: { storage: '5Gi' } })
+    const done = await fixPvc()
     expect(done, done.stderr).toMatchObject({ code: 0 })
-    expect(await claim()).toMatchObject({ spec: { volumeName: `${world.pv}-small` }, status: { phase: 'Bound' } })
+    expect(await claim()).toMatchObject({ spec: { volumeName: pv }, status: { phase: 'Bound' } })
   })
 })
 
 test('where PVs may not be read, a claim that is Bound is enough, and one that is not cannot be mended', async () => {
+  await world.addVolume(pv)
   const env = await environmentWithoutVolumes()
-  const unbound = await world.run('fix-pvc', [], { env })
-  expect(unbound, unbound.stderr).toMatchObject({ code: 1 })
-  expect(unbound.stderr).toMatch(/not permitted/)
-  expect(await claim()).toBeUndefined()
+  try {
+    const unbound = await fixPvc(env)
+    expect(unbound, unbound.stderr).toMatchObject({ code: 1 })
+    expect(unbound.stderr).toMatch(/not permitted/)
+    expect(await claim()).toBeUndefined()
 
-  await makeClaim(world.pvc, world.pv)
-  await phase('pvc', world.pvc, 'Bound')
-  const bound = await world.run('fix-pvc', [], { env })
-  expect(bound, bound.stderr).toMatchObject({ code: 0 })
-  expect(bound.stderr).toMatch(/not permitted/)
+    await makeClaim(pvc, pv)
+    await phase('pvc', pvc, 'Bound')
+    const bound = await fixPvc(env)
+    expect(bound, bound.stderr).toMatchObject({ code: 0 })
+    expect(bound.stderr).toMatch(/not permitted/)
+  } finally {
+    if (!real) world.kube.deny()
+  }
 })
 
 /** Environment of a user who may do everything in the namespace and nothing with PersistentVolumes. */
@@ -122,43 +138,45 @@ async function environmentWithoutVolumes(): Promise<Record<string, string>> {
 
 describe('fix-pvc names what it cannot mend, and changes nothing', () => {
   test('the volume is missing', async () => {
-    await expectRefusal(new RegExp(`${world.pv}-absent`), { MODEL_PV: `${world.pv}-absent` })
+    await expectRefusal(new RegExp(pv))
+    expect(await claim()).toBeUndefined()
   })
 
   test('the volume was Released by somebody else', async () => {
-    const taken = `${world.pv}-taken`
     const claimRef = { namespace: 'elsewhere', name: 'their-claim', uid: '00000000-0000-4000-8000-000000000000' }
-    await world.addVolume(taken, { claimRef })
-    await phase('pv', taken, 'Released')
-    await expectRefusal(/elsewhere\/their-claim/, { MODEL_PV: taken })
+    await world.addVolume(pv, { claimRef })
+    await phase('pv', pv, 'Released')
+    await expectRefusal(/elsewhere\/their-claim/)
   })
 
   test('the volume is Bound to another claim', async () => {
-    await makeClaim('theirs', world.pv)
+    await world.addVolume(pv)
+    await makeClaim('theirs', pv)
     await phase('pvc', 'theirs', 'Bound')
     await expectRefusal(/theirs/)
   })
 
   test('the claim is Bound to another volume', async () => {
-    const other = `${world.pv}-other`
-    await world.addVolume(other)
-    await makeClaim(world.pvc, other)
-    await phase('pvc', world.pvc, 'Bound')
+    const other = `${pv}-other`
+    await Promise.all([world.addVolume(pv), world.addVolume(other)])
+    await makeClaim(pvc, other)
+    await phase('pvc', pvc, 'Bound')
     await expectRefusal(new RegExp(other))
   })
 
   test('the claim is Lost', async () => {
-    await world.run('fix-pvc')
-    await world.kubectl(['delete', 'pv', world.pv, '--wait=false'])
-    await world.kubectl(['patch', 'pv', world.pv, '--type=merge', '-p', '{"metadata":{"finalizers":null}}'])
-    await phase('pvc', world.pvc, 'Lost')
+    await world.addVolume(pv)
+    await fixPvc()
+    await world.kubectl(['delete', 'pv', pv, '--wait=false'])
+    await world.kubectl(['patch', 'pv', pv, '--type=merge', '-p', '{"metadata":{"finalizers":null}}'])
+    await phase('pvc', pvc, 'Lost')
     await expectRefusal(/Lost/)
   })
 
   test('the claim stays Pending: its last event is shown', async () => {
-    await makeClaim(world.pvc, `${world.pv}-odd`)
-    await world.addVolume(`${world.pv}-odd`, { volumeMode: 'Block' })
-    const done = await expectRefusal(/Pending/, { MODEL_PV: `${world.pv}-odd` })
+    await world.addVolume(pv, { volumeMode: 'Block' })
+    await makeClaim(pvc, pv)
+    const done = await expectRefusal(/Pending/)
     expect(done.stderr).toMatch(/VolumeMismatch/)
   })
 })
