@@ -3,6 +3,7 @@
 // Binds the claim on the model share to its volume.
 // Example: scripts/fix-pvc.mts --namespace dynamo-workload
 import { main } from './lib/main.mts'
+import { preflight } from './lib/preflight.mts'
 import { storage } from './lib/stages.mts'
 
 await main(
@@ -18,5 +19,8 @@ await main(
       'scripts/fix-pvc.mts --pv model-nfs-pv-2 --pvc model-nfs-pvc-2',
     ],
   },
-  storage,
+  async (session) => {
+    await preflight(session, { jobs: [], claim: 'bind' })
+    return storage(session)
+  },
 )

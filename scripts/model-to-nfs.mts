@@ -4,6 +4,7 @@
 // Example: scripts/model-to-nfs.mts --model meta-llama/Llama-3.1-8B-Instruct
 import { main } from './lib/main.mts'
 import { transferOptions } from './lib/options.mts'
+import { preflight } from './lib/preflight.mts'
 import { toNfs } from './lib/stages.mts'
 
 await main(
@@ -11,7 +12,7 @@ await main(
     name: 'model-to-nfs',
     purpose:
       'copies a model from Spaces to the NFS volume, in a Job in the cluster, and waits for its end. What is there already and proved is not moved again.',
-    options: [...transferOptions, 'pvc'],
+    options: [...transferOptions, 'repair', 'pvc'],
     jobs: 'go on',
     examples: [
       'make model-to-nfs MODEL=meta-llama/Llama-3.1-8B-Instruct',
@@ -19,5 +20,8 @@ await main(
       'scripts/model-to-nfs.mts --model gpt2 --pvc model-nfs-pvc-2',
     ],
   },
-  toNfs,
+  async (session) => {
+    await preflight(session, { jobs: ['model-download-nfs'], claim: 'mount' })
+    return toNfs(session)
+  },
 )

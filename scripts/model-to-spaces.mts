@@ -4,6 +4,7 @@
 // Example: scripts/model-to-spaces.mts --model meta-llama/Llama-3.1-8B-Instruct
 import { main } from './lib/main.mts'
 import { transferOptions } from './lib/options.mts'
+import { preflight } from './lib/preflight.mts'
 import { toSpaces } from './lib/stages.mts'
 
 await main(
@@ -11,7 +12,7 @@ await main(
     name: 'model-to-spaces',
     purpose:
       'copies a model from the HuggingFace Hub into Spaces, in a Job in the cluster, and waits for its end. What is there already and proved is not moved again.',
-    options: [...transferOptions, 'hfEndpoint'],
+    options: [...transferOptions, 'repair', 'hfEndpoint'],
     jobs: 'go on',
     examples: [
       'make model-to-spaces MODEL=meta-llama/Llama-3.1-8B-Instruct',
@@ -19,5 +20,8 @@ await main(
       "scripts/model-to-spaces.mts --model gpt2 --exclude '*.bin' --exclude '*.h5'",
     ],
   },
-  toSpaces,
+  async (session) => {
+    await preflight(session, { jobs: ['model-upload-spaces'], claim: 'none' })
+    return toSpaces(session)
+  },
 )

@@ -4,6 +4,7 @@
 // Example: scripts/setup-model.mts --model meta-llama/Llama-3.1-8B-Instruct
 import { main } from './lib/main.mts'
 import { transferOptions } from './lib/options.mts'
+import { preflight } from './lib/preflight.mts'
 import { storage, toNfs, toSpaces } from './lib/stages.mts'
 import { verified } from './lib/verification.mts'
 
@@ -21,6 +22,10 @@ await main(
     ],
   },
   async (session) => {
+    await preflight(session, {
+      jobs: ['model-upload-spaces', 'model-download-nfs', 'model-verify-nfs'],
+      claim: 'bind',
+    })
     await storage(session)
     await toSpaces(session)
     await toNfs(session)

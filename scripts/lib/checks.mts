@@ -1,6 +1,41 @@
 import path from 'node:path'
+import { quote } from 'zx'
 import { runChild } from './child.mts'
 import { Failure } from './failure.mts'
+import type { Kubectl, Versions } from './kubectl.mts'
+import { type JobKind, type JobManifest, renderJob } from './manifest.mts'
+import type { Node, PersistentVolumeClaim, Pod } from './objects.mts'
+import { claimPermissions, jobPermissions, missingPermissions } from './permissions.mts'
+import { placementProblem } from './placement.mts'
+import type { Settings } from './settings.mts'
+import { decideStorage, readStorage, wantedClaim } from './storage.mts'
+
+/** `--dry-run=server`; `delete --raw` is older (1.16). */
+const OLDEST_KUBECTL = 18
+/** Jobs have a podFailurePolicy, without which a failure that no retry can mend is tried again and again. */
+const OLDEST_SERVER = 26
+
+/** What a run is going to do, as far as it decides what has to be there. */
+export interface Needs {
+  jobs: readonly JobKind[]
+  /** `bind`: the run makes the claim and frees its volume itself; `mount`: both have to be there. */
+  claim: 'bind' | 'mount' | 'none'
+}
+
+export interface Finding {
+  level: 'problem' | 'warning' | 'skipped'
+  /** One sentence that names the object. */
+  fact: string
+  next: string
+}
+
+export interface Check {
+  title: string
+  look: () => Promise<Finding[]>
+  isNamespace?: boolean
+  /** What it looks at lies in the namespace. */
+  inNamespace?: boolean
+}
 
 const need = path.resolve(import.meta.dirname, '../need')
 
@@ -9,4 +44,195 @@ export async function checkTools(): Promise<void> {
   const { code, stderr } = await runChild([need, 'kubectl', 'envsubst'])
   if (code === 0) return
   throw new Failure(stderr.trim(), 'install what is missing, then run the same command again')
+}
+
+/** The checks that a run needs, none of them begun; what the Jobs ask for is read off their manifests. */
+export async function checksFor(cluster: Kubectl, settings: Settings, { jobs, claim }: Needs): Promise<Check[]> {
+  const manifests = await Promise.all(jobs.map((kind) => renderJob(kind, settings, 'model-mover')))
+  let asked: Promise<Versions> | undefined
+  const versions = () => {
+    asked ??= cluster.versions()
+    return asked
+  }
+  const permissions = [
+    ...(jobs.length > 0 ? jobPermissions() : []),
+    ...(claim === 'none' ? [] : claimPermissions(settings.pvc, claim === 'bind')),
+  ]
+  return [
+    { title: 'kubectl', look: async () => kubectlFindings(await versions()) },
+    { title: 'cluster', look: async () => serverFindings(await versions(), cluster.context) },
+    { title: 'namespace', isNamespace: true, look: () => namespaceFindings(cluster) },
+    {
+      title: 'permissions',
+      inNamespace: true,
+      look: async () => {
+        const rules = await cluster.rules()
+        return rules.incomplete ? [] : permissionFindings(missingPermissions(rules, permissions), cluster)
+      },
+    },
+    ...secretsOf(manifests).map(({ name, optional }) => ({
+      title: `Secret ${name}`,
+      inNamespace: true,
+      look: async () => secretFindings(name, optional, await cluster.secretKeys(name), cluster),
+    })),
+    ...(claim === 'bind' ? [{ title: 'storage', look: () => storageFindings(cluster, settings) }] : []),
+    ...(claim === 'mount'
+      ? [
+          {
+            title: 'storage',
+            inNamespace: true,
+            look: async () => claimFindings(await cluster.find('pvc', settings.pvc), settings),
+          },
+        ]
+      : []),
+    ...(jobs.includes('model-download-nfs')
+      ? [
+          {
+            title: 'readers',
+            inNamespace: true,
+            look: async () => readerFindings(await readersOf(cluster, settings.pvc), settings),
+          },
+        ]
+      : []),
+    ...(jobs.length > 0
+      ? [{ title: 'nodes', look: async () => nodeFindings(await cluster.list<Node>('nodes', ''), manifests) }]
+      : []),
+  ]
+}
+
+/** What is wrong with the context, naming the ones that there are. */
+export function unknownContext(context: string, contexts: readonly string[]): Failure {
+  const name = /^do-[a-z0-9]+-(.+)$/.exec(context)?.[1]
+  const how = `${name ? `doctl kubernetes cluster kubeconfig save ${quote(name)}` : 'add it to the kubeconfig'}, or name another with --context`
+  const there = contexts.length > 0 ? `it has ${contexts.join(', ')}` : 'it has none at all'
+  return new Failure(`the kubeconfig has no context ${context}: ${there}`, how)
+}
+
+export function kubectlFindings({ clientVersion }: Versions): Finding[] {
+  if (Number.parseInt(clientVersion.minor, 10) >= OLDEST_KUBECTL) return []
+  return problem(
+    `kubectl is ${clientVersion.gitVersion}; 1.${OLDEST_KUBECTL} is needed, for --dry-run=server and delete --raw`,
+    'get a newer one: https://kubernetes.io/docs/tasks/tools',
+  )
+}
+
+export function serverFindings({ serverVersion }: Versions, context: string): Finding[] {
+  if (!serverVersion || Number.parseInt(serverVersion.minor, 10) >= OLDEST_SERVER) return []
+  return problem(
+    `the cluster of context ${context} is ${serverVersion.gitVersion}; 1.${OLDEST_SERVER} is needed, for podFailurePolicy of Jobs`,
+    'upgrade the cluster, or name another with --context',
+  )
+}
+
+async function namespaceFindings(cluster: Kubectl): Promise<Finding[]> {
+  const { context, namespace } = cluster
+  if (await cluster.find('namespace', namespace)) return []
+  return problem(
+    `there is no namespace ${namespace} in context ${context}`,
+    `create it: ${cluster.command('create', 'namespace', namespace)}; or name another with --namespace`,
+  )
+}
+
+export function permissionFindings(missing: readonly string[], { context, namespace }: Kubectl): Finding[] {
+  if (missing.length === 0) return []
+  return problem(
+    `these rights are missing in namespace ${namespace} of ${context}: ${missing.join('; ')}`,
+    'ask for a role that has them, or use another --context or --namespace',
+  )
+}
+
+const SECRET_KEYS: Record<string, readonly string[]> = {
+  'spaces-credentials': ['AWS_ACCESS_KEY_ID', 'AWS_SECRET_ACCESS_KEY'],
+  'hf-token': ['HF_TOKEN'],
+}
+
+/** `keys` undefined: there is no such Secret. One that Jobs can do without is a warning at most. */
+export function secretFindings(
+  name: string,
+  optional: boolean,
+  keys: readonly string[] | undefined,
+  cluster: Kubectl,
+): Finding[] {
+  const wanted = SECRET_KEYS[name] ?? []
+  const missing = wanted.filter((key) => !keys?.includes(key))
+  if (missing.length === 0) return []
+  // From a file: a value on the command line would stay in the shell's history.
+  const create = cluster.command('create', 'secret', 'generic', name, '--from-env-file=FILE')
+  const lines = `FILE has ${wanted.length === 1 ? 'the line' : 'the lines'} ${wanted.map((key) => `${key}=…`).join(' and ')}`
+  const [fact, next] = keys
+    ? [`Secret ${name} lacks ${missing.join(' and ')}`, `${cluster.command('delete', 'secret', name)}, then ${create}`]
+    : [`there is no Secret ${name} in namespace ${cluster.namespace}`, create]
+  if (!optional) return problem(fact, `${next}   (${lines})`)
+  return [{ level: 'warning', fact: `${fact}: fine for public models only`, next: `${next}   (${lines})` }]
+}
+
+async function storageFindings(cluster: Kubectl, settings: Settings): Promise<Finding[]> {
+  const storage = await readStorage(cluster, settings)
+  const decision = decideStorage(storage, await wantedClaim(storage, settings))
+  return decision.action === 'refuse' ? problem(decision.fact, decision.next) : []
+}
+
+export function claimFindings(claim: PersistentVolumeClaim | undefined, { pvc, namespace }: Settings): Finding[] {
+  const mend = 'run make fix-pvc, or name another claim with --pvc'
+  if (!claim) return problem(`there is no PVC ${pvc} in namespace ${namespace}`, mend)
+  if (claim.metadata.deletionTimestamp)
+    return problem(`PVC ${pvc} is being deleted and waits for the pods that use it`, `let them end, then ${mend}`)
+  const phase = claim.status?.phase ?? 'Pending'
+  if (phase === 'Bound') return []
+  // A claim on no volume in particular may be waiting for its first pod (WaitForFirstConsumer), which is ours.
+  if (phase === 'Pending' && !claim.spec.volumeName)
+    return [{ level: 'warning', fact: `PVC ${pvc} is Pending; it may bind to a volume once a pod uses it`, next: mend }]
+  const target = claim.spec.volumeName ? `, not Bound to PV ${claim.spec.volumeName}` : ''
+  return problem(`PVC ${pvc} is ${phase}${target}`, mend)
+}
+
+/** Names of pods, other than our own Jobs', that have the claim mounted or are about to. */
+export async function readersOf(cluster: Kubectl, claim: string): Promise<string[]> {
+  const pods = await cluster.list<Pod>('pods', 'app.kubernetes.io/part-of!=model-storage-pipeline')
+  return pods
+    .filter(({ status }) => status.phase !== 'Succeeded' && status.phase !== 'Failed')
+    .filter(({ spec }) => spec.volumes?.some((volume) => volume.persistentVolumeClaim?.claimName === claim))
+    .map(({ metadata }) => metadata.name)
+}
+
+export function readerFindings(readers: readonly string[], { pvc, model }: Settings): Finding[] {
+  if (readers.length === 0) return []
+  return [
+    {
+      level: 'warning',
+      fact: `${listReaders(readers)} ${pvc} mounted: if the commit has changed, files of ${model} change under them`,
+      next: 'make plan tells whether any would',
+    },
+  ]
+}
+
+/** `pods a, b and 3 more have`, as the beginning of a sentence. */
+export function listReaders(readers: readonly string[]): string {
+  const SHOWN = 3
+  const more = readers.length > SHOWN ? ` and ${readers.length - SHOWN} more` : ''
+  return `${readers.length === 1 ? 'pod' : 'pods'} ${readers.slice(0, SHOWN).join(', ')}${more} ${readers.length === 1 ? 'has' : 'have'}`
+}
+
+export function nodeFindings(nodes: readonly Node[], manifests: readonly JobManifest[]): Finding[] {
+  return manifests.flatMap(({ metadata, spec }) => {
+    const why = placementProblem(nodes, spec.template.spec)
+    if (!why) return []
+    return problem(
+      `no node can ever hold a pod of Job ${metadata.name}: ${why}`,
+      'add a larger node, or lower what the pod asks for (memory: --memory)',
+    )
+  })
+}
+
+function secretsOf(manifests: readonly JobManifest[]): { name: string; optional: boolean }[] {
+  const found = new Map<string, boolean>()
+  for (const { spec } of manifests)
+    for (const { envFrom = [] } of spec.template.spec.containers)
+      for (const { secretRef } of envFrom)
+        if (secretRef) found.set(secretRef.name, (found.get(secretRef.name) ?? true) && (secretRef.optional ?? false))
+  return [...found].map(([name, optional]) => ({ name, optional }))
+}
+
+function problem(fact: string, next: string): Finding[] {
+  return [{ level: 'problem', fact, next }]
 }

@@ -6,6 +6,7 @@ import type { Event, Metadata } from './objects.mts'
 export type KubectlReason =
   | 'unreachable'
   | 'no-context'
+  | 'unauthorized'
   | 'forbidden'
   | 'not-found'
   | 'conflict'
@@ -15,7 +16,7 @@ export type KubectlReason =
 
 /** A kubectl that failed, with the reason that the server or kubectl gave. */
 export class KubectlError extends Failure {
-  readonly reason: KubectlReason
+  override readonly reason: KubectlReason
 
   constructor(reason: KubectlReason, fact: string, next: string) {
     super(fact, next)
@@ -27,6 +28,18 @@ export interface Patch {
   op: 'test' | 'remove' | 'replace' | 'add'
   path: string
   value?: unknown
+}
+
+/** Minor versions come with a + from some providers. */
+export interface Versions {
+  clientVersion: { minor: string; gitVersion: string }
+  serverVersion?: { minor: string; gitVersion: string }
+}
+
+/** `incomplete`: an authorizer that cannot list its rules may allow more than these. */
+export interface Rules {
+  resourceRules: { verbs: string[]; apiGroups?: string[]; resources?: string[]; resourceNames?: string[] }[]
+  incomplete?: boolean
 }
 
 interface Item {
@@ -79,6 +92,41 @@ export class Kubectl {
     const { items } = JSON.parse(await this.#ask(['get', 'events', fields, '--output=json'])) as { items: Event[] }
     const at = (event: Event) => Date.parse(event.lastTimestamp ?? event.eventTime ?? event.metadata.creationTimestamp)
     return items.sort((a, b) => at(a) - at(b))
+  }
+
+  /** kubectl's own version and, which is also the quickest proof that it answers, the server's. */
+  async versions(): Promise<Versions> {
+    return JSON.parse(await this.#ask(['version', '--output=json'])) as Versions
+  }
+
+  /** The names of the kubeconfig's contexts; the cluster is not asked. */
+  async contexts(): Promise<string[]> {
+    const { stdout } = await runChild(['kubectl', 'config', 'get-contexts', '--output=name'], { signal: this.#signal })
+    return stdout.split('\n').filter((name) => name !== '')
+  }
+
+  /** What we may do in the namespace, as the server's authorizers tell it in one answer. */
+  async rules(): Promise<Rules> {
+    const review = {
+      apiVersion: 'authorization.k8s.io/v1',
+      kind: 'SelfSubjectRulesReview',
+      spec: { namespace: this.namespace },
+    }
+    const text = await this.#ask(['create', '--filename=-', '--output=json'], JSON.stringify(review))
+    return (JSON.parse(text) as { status: Rules }).status
+  }
+
+  /** The keys of a Secret that hold something; undefined where there is no such Secret. kubectl keeps the values to itself. */
+  async secretKeys(name: string): Promise<string[] | undefined> {
+    const template = '{{range $key, $value := .data}}{{if $value}}{{$key}} {{end}}{{end}}.'
+    const text = await this.#ask(['get', 'secret', name, '--ignore-not-found', `--output=go-template=${template}`])
+    return text === '' ? undefined : text.slice(0, -1).split(' ').filter(Boolean)
+  }
+
+  /** The object as the server would store it; nothing is stored. */
+  async tryOut<T>(manifest: object): Promise<T> {
+    const args = ['create', '--filename=-', '--dry-run=server', '--output=json']
+    return JSON.parse(await this.#ask(args, JSON.stringify(manifest))) as T
   }
 
   /** kubectl's own word for what happened: created, configured or unchanged. */
@@ -149,6 +197,7 @@ export class Kubectl {
 }
 
 const SERVER_REASONS: Record<string, KubectlReason> = {
+  Unauthorized: 'unauthorized',
   Forbidden: 'forbidden',
   NotFound: 'not-found',
   Conflict: 'conflict',
@@ -187,6 +236,12 @@ export function explain(cluster: Kubectl, args: readonly string[], result: Child
       `the cluster of context ${context} does not answer: ${said}`,
       `check the connection with ${cluster.command('version')}`,
     )
+  if (reason === 'unauthorized')
+    return new KubectlError(
+      reason,
+      `the cluster of context ${context} does not know who we are: ${said}`,
+      'log in again (for DigitalOcean: doctl kubernetes cluster kubeconfig save CLUSTER)',
+    )
   if (reason === 'forbidden')
     return new KubectlError(
       reason,
@@ -215,6 +270,7 @@ function reasonOf(stderr: string): KubectlReason {
   const reason = named ? SERVER_REASONS[named] : undefined
   if (reason) return reason
   if (/context was not found|context "[^"]*" does not exist/.test(stderr)) return 'no-context'
+  if (/\(Unauthorized\)|provide credentials/.test(stderr)) return 'unauthorized'
   if (/^The (request|\w+ "[^"]*") is invalid/m.test(stderr)) return 'invalid'
   return UNREACHABLE.test(stderr) ? 'unreachable' : 'other'
 }

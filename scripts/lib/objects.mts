@@ -31,6 +31,8 @@ export interface Container {
   image: string
   command?: string[]
   env?: EnvVar[]
+  envFrom?: { secretRef?: { name: string; optional?: boolean } }[]
+  volumeMounts?: { name: string; mountPath: string }[]
   resources: { requests?: Record<string, string>; limits?: Record<string, string> }
 }
 
@@ -46,8 +48,32 @@ export interface JobSpec {
   backoffLimit?: number
   template: {
     metadata: { labels?: Record<string, string>; annotations?: Record<string, string> }
-    spec: { containers: Container[]; volumes?: Volume[] }
+    spec: {
+      containers: Container[]
+      volumes?: Volume[]
+      tolerations?: Toleration[]
+      nodeSelector?: Record<string, string>
+    }
   }
+}
+
+export interface Toleration {
+  key?: string
+  operator?: string
+  value?: string
+  effect?: string
+}
+
+export interface Taint {
+  key: string
+  value?: string
+  effect: string
+}
+
+export interface Node {
+  metadata: Metadata
+  spec: { taints?: Taint[] }
+  status: { allocatable?: Record<string, string> }
 }
 
 export interface Job {
@@ -76,7 +102,7 @@ export interface ContainerStatus {
 export interface Pod {
   kind: 'Pod'
   metadata: Metadata
-  spec: { nodeName?: string; containers: Container[] }
+  spec: { nodeName?: string; containers: Container[]; volumes?: Volume[] }
   status: {
     phase?: string
     reason?: string
