@@ -107,9 +107,10 @@ class Web:
         return filled
 
     def read_rest(self, side: str, response: BaseHTTPResponse) -> bytes:
-        """All that a streamed response still has to say: the words of an error. Raises Failure as read_into does."""
+        """The words of an error, streamed or not. Raises Failure as read_into does."""
         try:
-            return response.read()
+            # Not read(), which gives nothing more of a body that came with its answer.
+            return response.data
         except (HTTPError, OSError) as error:
             response.close()
             raise self._failure(side, error) from error
