@@ -97,9 +97,16 @@ class Sha256:
         return self._hash.hexdigest() if self._hash is not None else self._plain.hexdigest()
 
 
-def can_restore(state: bytes) -> bool:
-    """Whether a saved state can be used here."""
-    return len(state) == STATE_BYTES and _openssl() is not None
+def can_restore(state: bytes, length: int) -> bool:
+    """Whether a saved state can be used here, and is one after `length` bytes.
+
+    OpenSSL trusts its struct: a fill count of the last block that no real one has makes it write past its end.
+    """
+    if len(state) != STATE_BYTES or _openssl() is None:
+        return False
+    context = _Context.from_buffer_copy(state)
+    bits = context.high << 32 | context.low
+    return bits == length * 8 and context.num == length % 64 and context.md_len == 32
 
 
 class GitBlob:

@@ -77,8 +77,9 @@ class Journal:
 
     def restored_state(self) -> bytes | None:
         """The running hash after `etags`, or None where it cannot be used here."""
-        state = base64.b64decode(self.state) if self.state else b""
-        return state if can_restore(state) else None
+        state = base64.b64decode(self.state)
+        length = min(self.size, len(self.etags) * self.part_size)
+        return state if can_restore(state, length) else None
 
 
 class Ledger:
