@@ -1,22 +1,32 @@
 #!/bin/sh
 ':' //; exec "$(dirname "$(readlink -f "$0")")/run" "$0" "$@"
-// The three checkpoints: claim, files, Jobs. Changes nothing, in the cluster or on the volume.
+// The three checkpoints: claim, files, Jobs. Without --repair it changes nothing, in the cluster or on the volume.
 // Example: scripts/verify.mts --model meta-llama/Llama-3.1-8B-Instruct
 import { main } from './lib/main.mts'
+import { transferOptions } from './lib/options.mts'
+import { preflight } from './lib/preflight.mts'
 import { verified } from './lib/verification.mts'
 
 await main(
   {
     name: 'verify',
     purpose:
-      'answers whether a model is staged: the claim is Bound, the files on the volume agree with their evidence, both Jobs completed. Reads the volume in a Job that is gone afterwards.',
-    options: ['model', 'level', 'pv', 'pvc', 'context', 'namespace', 'timeout', 'image', 'restart'],
+      'answers whether a model is staged: the claim is Bound, the files on the volume agree with their evidence, both Jobs completed. Reads the volume, or with --spaces the bucket, in a Job that is gone afterwards. With --repair the transfer of that side runs first, with its own settings.',
+    options: [...transferOptions, 'hfEndpoint', 'pv', 'pvc', 'level', 'spaces', 'repair'],
     jobs: 'are deleted',
     examples: [
       'make verify',
-      'scripts/verify.mts --model meta-llama/Llama-3.1-8B-Instruct',
       'scripts/verify.mts --model gpt2 --level hashes --timeout 7200',
+      'scripts/verify.mts --model gpt2 --spaces --repair',
     ],
   },
-  verified,
+  async (session) => {
+    const { spaces, repair } = session.settings
+    // The claim is a checkpoint of its own.
+    const jobs = spaces
+      ? (['model-verify-spaces', 'model-upload-spaces'] as const)
+      : (['model-verify-nfs', 'model-download-nfs'] as const)
+    await preflight(session, { jobs: repair ? jobs : jobs.slice(0, 1), claim: 'none' })
+    return verified(session)
+  },
 )

@@ -83,14 +83,12 @@ class Upload:
         sentinel = self._spaces.read(UPLOAD_SENTINEL)
         listing = self._spaces.listing()
         plan = self._ledger.read_plan()
-        resumed = self._belongs_to_us(plan)
-        commit = plan.commit if plan and resumed else self._hub.resolve(self._settings.revision)
-        left_out = self._choose(commit)
         old = self._read_sentinel(sentinel[0] if sentinel else None)
+        left_out = self._choose(self._settle_commit(old, plan))
         self._collect_proofs(old, sentinel[1] if sentinel else None, plan, listing)
         wanted = list(self._wanted.values())
         survey = Survey(
-            commit, wanted, left_out, self._exclude, dict(self._proofs), listing, old, plan, sentinel is not None
+            self._commit, wanted, left_out, self._exclude, dict(self._proofs), listing, old, plan, sentinel is not None
         )
         self._progress.expect(len(wanted), survey.size)
         return survey
@@ -107,6 +105,14 @@ class Upload:
             self._hub.probe(survey.commit, max(to_fetch, key=lambda file: file.size))
 
     # --- what there is, and what of it is proved --------------------------------------------------------------------
+
+    def _settle_commit(self, old: Evidence | None, plan: Plan | None) -> str:
+        """The commit of a retry's first pod; of what is repaired, for mending is no update; else what the Hub says now."""
+        if plan and self._belongs_to_us(plan):
+            return plan.commit
+        if old and self._settings.repair and old.revision == self._settings.revision:
+            return old.commit
+        return self._hub.resolve(self._settings.revision)
 
     def _belongs_to_us(self, plan: Plan | None) -> bool:
         """A retry of the same Job stays at the commit that its first pod resolved, whatever the branch does."""

@@ -1,6 +1,6 @@
 import { CONTAINER } from './manifest.mts'
 import type { Condition, Event, Job, Pod, TerminatedState } from './objects.mts'
-import { type MoverFailure, parseReport } from './report.mts'
+import { listPaths, type MoverFailure, parseReport } from './report.mts'
 
 /** What the API shows of one Job at one moment. Events: of the Job and of its newest pod. */
 export interface Snapshot {
@@ -137,8 +137,8 @@ function container(pod: Pod) {
   return pod.status.containerStatuses?.find((status) => status.name === CONTAINER)
 }
 
-function ofMover({ cause, detail, next, paths }: MoverFailure): Diagnosis {
-  const lists = Object.entries(paths).map(([what, names]) => `; ${what}: ${names.join(', ')}`)
+function ofMover({ cause, detail, next, paths, more }: MoverFailure): Diagnosis {
+  const lists = Object.entries(paths).map(([what, names]) => `; ${what}: ${listPaths(names, more?.[what])}`)
   return temporary(cause, detail + lists.join(''), next)
 }
 

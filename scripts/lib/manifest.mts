@@ -38,7 +38,7 @@ export interface ConfigMapManifest {
 }
 
 /** The Jobs of the suite: what the manifest's file is called, and so the Job, less the slug. */
-export type JobKind = 'model-upload-spaces' | 'model-download-nfs' | 'model-verify-nfs'
+export type JobKind = 'model-upload-spaces' | 'model-download-nfs' | 'model-verify-nfs' | 'model-verify-spaces'
 
 export function jobName(kind: JobKind, model: string): string {
   return `${kind}-${slugOf(model)}`
@@ -49,11 +49,19 @@ export const CONTAINER = 'mover'
 
 const k8s = path.resolve(import.meta.dirname, '../../k8s')
 
+/** Variables of the container that come from the run and not from its settings. */
+export type Variables = Readonly<Record<string, string>>
+
 /** The manifest as the by-hand flow renders it, then the settings as edits of the parsed document. */
-export async function renderJob(kind: JobKind, settings: Settings, mover: string): Promise<JobManifest> {
+export async function renderJob(
+  kind: JobKind,
+  settings: Settings,
+  mover: string,
+  variables: Variables = {},
+): Promise<JobManifest> {
   const text = await substitute(await readFile(path.join(k8s, 'jobs', `${kind}.yaml`), 'utf8'), settings.model)
   const job = parseManifest(text) as JobManifest
-  editJob(job, kind, settings, mover)
+  editJob(job, kind, settings, mover, variables)
   return job
 }
 
@@ -128,14 +136,15 @@ function parseManifest(text: string): unknown {
   return JSON.parse(JSON.stringify(parse(text)))
 }
 
-function editJob(job: JobManifest, kind: JobKind, settings: Settings, mover: string): void {
+function editJob(job: JobManifest, kind: JobKind, settings: Settings, mover: string, variables: Variables): void {
   const pod = job.spec.template.spec
   const [container] = pod.containers
   if (!container) throw new Error(`${kind}.yaml has no container`)
   job.metadata.namespace = settings.namespace
   container.image = settings.image
   if (settings.memory) limitMemory(container, settings.memory)
-  for (const [name, value] of Object.entries(variablesOf(kind, settings))) setVariable(container, name, value)
+  for (const [name, value] of Object.entries({ ...variablesOf(kind, settings), ...variables }))
+    setVariable(container, name, value)
   for (const volume of pod.volumes ?? []) {
     if (volume.configMap) volume.configMap.name = mover
     if (volume.persistentVolumeClaim) volume.persistentVolumeClaim.claimName = settings.pvc
@@ -148,15 +157,20 @@ function editJob(job: JobManifest, kind: JobKind, settings: Settings, mover: str
 /** What a Job of this kind reads beside the model; a variable that is not named keeps the manifest's or the mover's default. */
 function variablesOf(kind: JobKind, settings: Settings): Record<string, string> {
   if (kind === 'model-verify-nfs') return { LEVEL: settings.level }
-  const both = {
+  const spaces = {
     BUCKET: settings.bucket,
     ENDPOINT: settings.endpoint,
     AWS_DEFAULT_REGION: settings.region,
     BUFFER: settings.buffer,
+    ...(settings.pipIndexUrl ? { PIP_INDEX_URL: settings.pipIndexUrl } : {}),
+  }
+  if (kind === 'model-verify-spaces') return { ...spaces, LEVEL: settings.level }
+  const both = {
+    ...spaces,
     REVISION: settings.revision,
     ...(settings.include.length > 0 ? { INCLUDE: settings.include.join(' ') } : {}),
     ...(settings.exclude ? { EXCLUDE: settings.exclude.join(' ') } : {}),
-    ...(settings.pipIndexUrl ? { PIP_INDEX_URL: settings.pipIndexUrl } : {}),
+    ...(settings.repair ? { REPAIR: 'true' } : {}),
   }
   return kind === 'model-download-nfs' ? both : { ...both, HF_ENDPOINT: settings.hfEndpoint }
 }

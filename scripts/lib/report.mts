@@ -9,6 +9,7 @@ export interface MoverDone {
   seconds: number
   /** Files that the evidence does not know (verify only; the first few). */
   unknown: string[]
+  more?: More
 }
 
 export interface MoverFailure {
@@ -18,6 +19,15 @@ export interface MoverFailure {
   next: string
   /** What verify found missing, wrong or unknown: the first paths of each, lists that are not empty. */
   paths: Record<string, string[]>
+  more?: More
+}
+
+/** How many paths each of the lists leaves out, since a termination message is short; absent where they are whole. */
+export type More = Record<string, number>
+
+/** `a, b and 7 more` */
+export function listPaths(names: readonly string[], more = 0): string {
+  return more > 0 ? `${names.join(', ')} and ${more} more` : names.join(', ')
 }
 
 /** The termination message; undefined for none, and for one that is somebody else's (the kubelet writes there too). */
@@ -33,13 +43,14 @@ export function parseReport(message: string | undefined): MoverDone | MoverFailu
   const text = (name: string) => (typeof found[name] === 'string' ? found[name] : '')
   const number = (name: string) => (typeof found[name] === 'number' ? found[name] : 0)
   const list = (name: string) => (Array.isArray(found[name]) ? found[name].map(String) : [])
+  const lists = ['missing', 'wrong', 'unknown'].map((name) => [name, list(name)] as const)
+  const cut = lists
+    .map(([name, names]) => [name, number(`${name}_files`) - names.length] as const)
+    .filter(([, count]) => count > 0)
+  const more = cut.length > 0 ? { more: Object.fromEntries(cut) } : {}
   if (found.state === 'failed') {
-    const paths = Object.fromEntries(
-      ['missing', 'wrong', 'unknown']
-        .map((name) => [name, list(name)] as const)
-        .filter(([, names]) => names.length > 0),
-    )
-    return { state: 'failed', cause: text('cause'), detail: text('detail'), next: text('next'), paths }
+    const paths = Object.fromEntries(lists.filter(([, names]) => names.length > 0))
+    return { state: 'failed', cause: text('cause'), detail: text('detail'), next: text('next'), paths, ...more }
   }
   if (found.state !== 'done') return undefined
   return {
@@ -50,5 +61,6 @@ export function parseReport(message: string | undefined): MoverDone | MoverFailu
     moved: number('moved'),
     seconds: number('seconds'),
     unknown: list('unknown'),
+    ...more,
   }
 }

@@ -24,7 +24,7 @@ async function render(kind: JobKind, ...args: string[]) {
   return { job, container, value }
 }
 
-const KINDS = ['model-upload-spaces', 'model-download-nfs', 'model-verify-nfs'] as const
+const KINDS = ['model-upload-spaces', 'model-download-nfs', 'model-verify-nfs', 'model-verify-spaces'] as const
 
 describe.each(KINDS)('%s', (kind) => {
   test('bears the slug, the namespace, the model and the settings', async () => {
@@ -43,7 +43,7 @@ describe.each(KINDS)('%s', (kind) => {
     const volumes = job.spec.template.spec.volumes ?? []
     expect(volumes.map(({ configMap }) => configMap?.name).filter(Boolean)).toEqual(['model-mover-0123456789'])
     const claims = volumes.flatMap(({ persistentVolumeClaim }) => persistentVolumeClaim?.claimName ?? [])
-    expect(claims).toEqual(kind === 'model-upload-spaces' ? [] : ['theirs'])
+    expect(claims).toEqual(kind.endsWith('spaces') ? [] : ['theirs'])
   })
 
   test('has by hand the settings that the scripts have by default', async () => {
@@ -119,6 +119,11 @@ test('hop 2 is told the revision and the filter, not the Hub', async () => {
   expect(['REVISION', 'EXCLUDE', 'HF_ENDPOINT'].map(value)).toEqual(['v1', 'x', undefined])
 })
 
+test('a repair is asked of both transfers, and of nothing else', async () => {
+  const asked = await Promise.all(KINDS.map(async (kind) => (await render(kind, '--repair')).value('REPAIR')))
+  expect(asked).toEqual(['true', 'true', undefined, undefined])
+})
+
 test('a $ in a value is no reference to a Secret', async () => {
   const { value } = await render('model-upload-spaces', '--include', '$(AWS_SECRET_ACCESS_KEY)')
   expect(value('INCLUDE')).toBe('$$(AWS_SECRET_ACCESS_KEY)')
@@ -138,6 +143,7 @@ test('other settings are other settings, another mover is not', async () => {
   const own = await hash([])
   expect(await hash([], 'model-mover-2')).toBe(own)
   expect(await hash(['--timeout', '5', '--restart'])).toBe(own)
+  expect(await hash(['--repair']), 'a repair is joined by no other run').not.toBe(own)
   for (const args of [
     ['--revision', 'v1'],
     ['--exclude', ''],
