@@ -1,7 +1,7 @@
 import { expect } from 'vitest'
-import { dieAfter, dieBefore, runBefore } from '../local/faults.mts'
+import { dieAfter, dieBefore, runAfter, runBefore } from '../local/faults.mts'
 import { isChange, type SpacesRequest } from '../local/spaces.mts'
-import type { Fork } from './forks.mts'
+import type { Fork, Forks } from './forks.mts'
 import type { Rig } from './mover.mts'
 import { type Evidence, sha256 } from './proof.mts'
 
@@ -72,4 +72,50 @@ export function keepBucket(rig: Rig): () => void {
     for (const [key, object] of keptObjects) objects.set(key, object)
     for (const upload of keptUploads) uploads.set(upload.id, { ...upload, parts: new Map(upload.parts) })
   }
+}
+
+/** Kills an upload of this file at its part behind `parts`, once the journal counts all before it. */
+export async function killBehindJournal(rig: Rig, forks: Forks, name: string, parts: number): Promise<void> {
+  let tell: () => void = () => undefined
+  const counted = new Promise<void>((resolve) => {
+    tell = resolve
+  })
+  const watch = rig.spaces.faults.add({
+    match: ({ operation, key }) => operation === 'PutObject' && key.startsWith(rig.key('.upload-journal/')),
+    act: runAfter(async () => {
+      if ((await journalOf(rig, name))?.journal.etags.length === parts) tell()
+    }),
+  })
+  const fault = rig.spaces.faults.add({
+    match: ({ operation, key, query }) =>
+      operation === 'UploadPart' && key === rig.key(name) && Number(query.get('partNumber')) === parts + 1,
+    act: dieBefore(async () => {
+      await counted
+      await (await fork).kill()
+    }),
+  })
+  const fork = forks.start('upload')
+  expect(await (await fork).end).toMatchObject({ status: -9 })
+  watch.remove()
+  fault.remove()
+}
+
+/** A journal of hop 1, as far as tests look at it. */
+export interface Journal {
+  path: string
+  size: number
+  part_size: number
+  upload: string
+  etags: string[]
+  state: string
+  sha256: string
+}
+
+/** The journal of a file, and its name among the model's objects. */
+export async function journalOf(rig: Rig, name: string): Promise<{ key: string; journal: Journal } | undefined> {
+  for (const key of rig.objects().filter((key) => key.startsWith('.upload-journal/'))) {
+    const journal = JSON.parse(String(await rig.object(key))) as Journal
+    if (journal.path === name) return { key, journal }
+  }
+  return undefined
 }

@@ -6,7 +6,7 @@ import type { HubRepo } from '../local/hub.mts'
 import { seededBytes } from '../local/model.mts'
 import type { SpacesRequest } from '../local/spaces.mts'
 import { Forks } from './forks.mts'
-import { ageUploads, emptyBucket, hurry, killAt } from './kills.mts'
+import { ageUploads, emptyBucket, hurry, journalOf, killAt } from './kills.mts'
 import { hubReads, type Rig, spacesReads, startRig } from './mover.mts'
 
 const MIB = 2 ** 20
@@ -53,11 +53,8 @@ const storesPartOf =
 
 /** Bytes of b.safetensors that a run which starts now need not read again. */
 async function journaled(): Promise<number> {
-  for (const name of rig.objects().filter((name) => name.startsWith('.upload-journal/'))) {
-    const journal = JSON.parse(String(await rig.object(name)))
-    if (journal.path === 'b.safetensors') return Math.min(SIZE, journal.etags.length * journal.part_size)
-  }
-  return 0
+  const found = await journalOf(rig, 'b.safetensors')
+  return found ? Math.min(SIZE, found.journal.etags.length * found.journal.part_size) : 0
 }
 
 test('hop 1 never reads further ahead of its journal than the window, even when a part does not get on', async () => {
