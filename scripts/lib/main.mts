@@ -52,9 +52,9 @@ function documentOf({ name }: Script, model: string | undefined, error: unknown,
   return `${JSON.stringify(outcome.document(name, model, error, good), undefined, 2)}\n`
 }
 
-/** This run's command as it can be typed again; a model that came by the environment is named. */
+/** This run's command as it can be typed again: a model that came by the environment is named, and nothing is restarted once more. */
 function commandOf({ name, options }: Script, { model }: Settings): string {
-  const args = process.argv.slice(2)
+  const args = process.argv.slice(2).filter((arg) => arg !== '--restart')
   const named = !options.includes('model') || args.some((arg) => /^--model(=|$)/.test(arg))
   return [`scripts/${name}.mts`, ...(named ? [] : ['--model', model]), ...args].map((arg) => quote(arg)).join(' ')
 }
