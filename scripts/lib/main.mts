@@ -18,7 +18,7 @@ export async function main(script: Script, run: (session: Session) => Promise<Re
     const signal = interruption()
     await checkTools()
     const cluster = new Kubectl(settings.context, settings.namespace, signal)
-    return run({ settings, cluster, story, outcome, again: commandOf(script, settings), signal })
+    return run({ settings, cluster, story, outcome, again: commandOf(script, settings, process.argv.slice(2)), signal })
   })
 }
 
@@ -53,8 +53,8 @@ function documentOf({ name }: Script, model: string | undefined, error: unknown,
 }
 
 /** This run's command as it can be typed again: a model that came by the environment is named, and nothing is restarted once more. */
-function commandOf({ name, options }: Script, { model }: Settings): string {
-  const args = process.argv.slice(2).filter((arg) => arg !== '--restart')
+export function commandOf({ name, options }: Script, { model }: Settings, typed: readonly string[]): string {
+  const args = typed.filter((arg) => arg !== '--restart')
   const named = !options.includes('model') || args.some((arg) => /^--model(=|$)/.test(arg))
   return [`scripts/${name}.mts`, ...(named ? [] : ['--model', model]), ...args].map((arg) => quote(arg)).join(' ')
 }
