@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import { existsSync } from 'node:fs'
 import { chmod, mkdir, mkdtemp, rm } from 'node:fs/promises'
 import os from 'node:os'
 import path from 'node:path'
@@ -64,7 +65,6 @@ interface Parts {
 }
 
 const root = path.resolve(import.meta.dirname, '../..')
-const SCRIPTS = ['fix-pvc', 'model-to-spaces', 'model-to-nfs', 'setup-model', 'verify']
 /** On all that is not in a world's namespace: what a killed test run left in a shared cluster can be found by it. */
 const LABEL = 'model-storage-pipeline/world'
 
@@ -185,8 +185,12 @@ export class World {
 
   /** Starts a script by its name (`verify`), or any other command, in the repository's folder. */
   start(command: string, args: readonly string[] = [], options: RunOptions = {}): Running {
-    const program = SCRIPTS.includes(command) ? path.join(root, 'scripts', `${command}.mts`) : command
-    return new Running(program, args, { cwd: root, ...options, env: { ...this.env, ...options.env } })
+    const script = path.join(root, 'scripts', `${command}.mts`)
+    return new Running(existsSync(script) ? script : command, args, {
+      cwd: root,
+      ...options,
+      env: { ...this.env, ...options.env },
+    })
   }
 
   /** The same, up to its end. */
