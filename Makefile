@@ -24,7 +24,7 @@ SCRIPTS := setup-model model-to-spaces model-to-nfs fix-pvc verify slug
 $(SCRIPTS): override export MODEL := $(value MODEL)
 $(SCRIPTS): override export KUBE_CONTEXT := $(value KUBE_CONTEXT)
 
-.PHONY: help $(SCRIPTS) demo test e2e bench types lint
+.PHONY: help $(SCRIPTS) demo picture test e2e bench types lint
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -51,6 +51,10 @@ slug: node_modules/.package-lock.json ## the model's part of Job names (MODEL_SL
 demo: node_modules/.package-lock.json .venv/.installed ## all of it on this machine with a small real model, no cluster needed
 	@scripts/need kubectl envsubst
 	@npx tsx test/local/demo.mts
+
+picture: node_modules/.package-lock.json .venv/.installed ## draw docs/run.svg from a recorded run
+	@scripts/need kubectl envsubst
+	@scripts/run test/local/picture.mts
 
 test: node_modules/.package-lock.json .venv/.installed ## unit and flow tests, no cluster needed
 	@scripts/need kubectl envsubst

@@ -13,7 +13,7 @@ from evidence import DOWNLOAD_SENTINEL, UPLOAD_SENTINEL, Evidence, File, NotEvid
 from failure import Again, Failure, Stopped
 from ledger import Ledger
 from partial import PartialSink, Taken, WrongBytes, hash_descriptor, write_at
-from progress import Progress
+from progress import Progress, counted, human
 from retry import retry
 from selection import DEFAULT_EXCLUDE
 from settings import Settings
@@ -104,10 +104,8 @@ class Download:
                 "spaces-incomplete",
                 f"{len(wrong)} of {len(evidence.files)} objects are missing or cut in Spaces, such as {wrong[0]}",
             )
-        print(
-            f"plan: {evidence.model} is commit {evidence.commit}: {len(evidence.files)} files, {evidence.size} B",
-            flush=True,
-        )
+        says = f"commit {evidence.commit}, {counted(len(evidence.files))}, {human(evidence.size)}"
+        print(says, flush=True)
         return found[0], evidence, listing
 
     def _parse_old(self, body: bytes) -> Evidence | None:
@@ -144,7 +142,7 @@ class Download:
     # --- changing the volume ----------------------------------------------------------------------------------------
 
     def _finish_unchanged(self, held: bytes) -> None:
-        print(f"already complete: the evidence on the volume holds for commit {self._evidence.commit}", flush=True)
+        print("already complete: the evidence on the volume holds", flush=True)
         self._progress.hash(self._evidence.size)
         self._progress.finish(len(self._evidence.files))
         if held != self._body:

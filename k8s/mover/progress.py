@@ -90,3 +90,17 @@ class Progress:
     def _tick(self) -> None:
         while not self._end.wait(STEADY_SECONDS):
             print(self.line(), flush=True)
+
+
+def human(size: int) -> str:
+    """`16.1 GB`: decimal, as disks, links and buckets are sold."""
+    value, units = float(size), ["B", "kB", "MB", "GB", "TB"]
+    while value >= 999.5 and len(units) > 1:
+        value /= 1000
+        units.pop(0)
+    return f"{value:.0f} {units[0]}" if units[0] == "B" or value >= 100 else f"{value:.1f} {units[0]}"
+
+
+def counted(files: int) -> str:
+    """`1 file`, `13 files`."""
+    return f"{files} {'file' if files == 1 else 'files'}"

@@ -14,7 +14,7 @@ from failure import Again, Failure, Stopped
 from hub import Hub, HubFile
 from ledger import SUSPECT, Journal, Ledger, Plan, Proof
 from multipart import Agreement, MultipartSink, ReadBackSink, Uploader, WrongBytes, join, source_of, wrong_bytes
-from progress import Progress
+from progress import Progress, counted, human
 from retry import retry
 from selection import effective_exclude, is_selected
 from settings import Settings
@@ -91,6 +91,14 @@ class Upload:
             self._commit, wanted, left_out, self._exclude, dict(self._proofs), listing, old, plan, sentinel is not None
         )
         self._progress.expect(len(wanted), survey.size)
+        there = sum(proof.size for proof in survey.proofs.values())
+        says = f"commit {survey.commit}, {counted(len(wanted))}, {human(survey.size)}"
+        if 0 < there < survey.size:
+            says += f"; {human(there)} there, {human(survey.size - there)} to move"
+        if left_out:
+            by = " ".join(["include", *self._include] if self._include else ["exclude", *self._exclude])
+            says += f"; left out {counted(len(left_out))}, {human(sum(file.size for file in left_out))}, by {by}"
+        print(says, flush=True)
         return survey
 
     def probe(self, survey: Survey) -> None:
@@ -135,17 +143,6 @@ class Upload:
         if not self._wanted:
             reason = f"the filter leaves out all {len(files)} files" if files else "has no files"
             raise Failure("empty-listing", f"{self._settings.model} at {commit[:8]}: {reason}")
-        size = sum(file.size for file in self._wanted.values())
-        print(
-            f"plan: {self._settings.model} {self._settings.revision} is commit {commit}: {len(self._wanted)} files, {size} B",
-            flush=True,
-        )
-        if left_out:
-            print(
-                f"plan: left out {len(left_out)} files, {sum(file.size for file in left_out)} B, by "
-                f"include {list(self._include)} exclude {list(self._exclude)}",
-                flush=True,
-            )
         return left_out
 
     def _read_sentinel(self, body: bytes | None) -> Evidence | None:
@@ -204,7 +201,7 @@ class Upload:
     # --- changing the bucket ----------------------------------------------------------------------------------------
 
     def _finish_unchanged(self, old: Evidence, listing: Listing) -> None:
-        print(f"already complete: the evidence in Spaces holds for commit {old.commit}", flush=True)
+        print("already complete: the evidence in Spaces holds", flush=True)
         self._progress.hash(old.size)
         self._progress.finish(len(old.files))
         if old.revision != self._settings.revision:
