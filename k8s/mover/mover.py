@@ -23,7 +23,7 @@ from typing import Any
 
 from failure import Failure, Stopped
 from progress import Progress
-from settings import read_settings
+from settings import SECRETS, read_settings
 
 VERBS = {
     "upload": ("upload", "Upload"),
@@ -68,8 +68,16 @@ def main(verb: str) -> int:
     except Exception as error:
         if stop.is_set():
             return fail(Stopped(), progress)
-        traceback.print_exc(file=sys.stdout)
-        return fail(Failure("internal", f"{type(error).__name__}: {error}"), progress)
+        print(masked(traceback.format_exc()), flush=True)
+        return fail(Failure("internal", masked(f"{type(error).__name__}: {error}")), progress)
+
+
+def masked(text: str) -> str:
+    """The words of an error that nobody foresaw, without the secrets that may be in them."""
+    for secret in (os.environ.get(name, "").strip() for name in SECRETS):
+        if secret:
+            text = text.replace(secret, "***").replace(repr(secret)[1:-1], "***")
+    return text
 
 
 def install(progress: Progress) -> None:
@@ -85,7 +93,7 @@ def install(progress: Progress) -> None:
         "PIP_PROGRESS_BAR": "off",
     }
     # The installer has no use for them, and a package's build has no business with them.
-    for secret in ("HF_TOKEN", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+    for secret in SECRETS:
         environment.pop(secret, None)
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-cache-dir", "--requirement", str(requirements)]
     pip = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

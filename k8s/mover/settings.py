@@ -17,6 +17,11 @@ MODEL = re.compile(
 )
 
 
+# What a header can carry; the errors of anything else would show it.
+_WORD = re.compile(r"[!-~]+")
+SECRETS = ("HF_TOKEN", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+
+
 @dataclass(frozen=True)
 class Settings:
     """What one run is asked to do. Sizes in bytes; `exclude` is None when the default applies; no secret is printed by repr."""
@@ -51,8 +56,11 @@ class Secrets:
 
     @property
     def hf_token(self) -> str | None:
-        """The Hub token, or None: a public model works without it."""
-        return self._environment.get("HF_TOKEN", "").strip() or None
+        """The Hub token, or None: a public model works without it. Raises Failure("bad-token")."""
+        token = self._environment.get("HF_TOKEN", "").strip()
+        if token and not _WORD.fullmatch(token):
+            raise Failure("bad-token", "HF_TOKEN in Secret hf-token is more than one word of plain ASCII")
+        return token or None
 
     @property
     def spaces_key(self) -> tuple[str, str]:
@@ -62,6 +70,8 @@ class Secrets:
             value = self._environment.get(name, "").strip()
             if not value:
                 raise Failure("spaces-credentials", f"Secret spaces-credentials has no key {name}")
+            if not _WORD.fullmatch(value):
+                raise Failure("spaces-credentials", f"{name} in Secret spaces-credentials is more than one word of plain ASCII")
             pair.append(value)
         return pair[0], pair[1]
 
