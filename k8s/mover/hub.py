@@ -21,6 +21,7 @@ from web import Web, retry_after
 
 SIDE = "the Hub"
 REDIRECTS = 5
+REDIRECT = (301, 302, 303, 307, 308)
 
 
 @dataclass(frozen=True)
@@ -82,9 +83,19 @@ class Hub:
         """Asks for access to one file: a gated repository's listing is open, so a listing proves nothing."""
 
         def ask() -> None:
-            response = self._get(self._resolve_url(commit, file), {}, method="HEAD")
-            if response.status not in (200, 206, 301, 302, 303, 307, 308):
+            url = self._resolve_url(commit, file)
+            for _ in range(REDIRECTS):
+                response = self._get(url, {}, method="HEAD")
+                if response.status in REDIRECT:
+                    url = self._redirect(url, response)
+                    # A link to the CDN is the access that was asked for.
+                    if not self._is_own(url):
+                        return
+                    continue
+                if response.status in (200, 206):
+                    return
                 raise self._refusal(response, f"{file.path} of {self._model}")
+            raise Failure("wrong-answer", f"the Hub redirected {file.path} more than {REDIRECTS} times")
 
         retry(ask, self._stop)
 
@@ -120,7 +131,7 @@ class Hub:
         url = self._resolve_url(commit, file)
         for _ in range(REDIRECTS):
             response = self._get(url, headers, stream=True)
-            if response.status in (301, 302, 303, 307, 308):
+            if response.status in REDIRECT:
                 response.drain_conn()
                 url = self._redirect(url, response)
                 if not self._is_own(url):
@@ -171,7 +182,7 @@ class Hub:
         """The document behind an API address, and the address of its next page."""
         for _ in range(REDIRECTS):
             response = self._get(url, {"Accept": "application/json"})
-            if response.status in (301, 302, 303, 307, 308):
+            if response.status in REDIRECT:
                 url = self._redirect(url, response)
                 continue
             if response.status != 200:
