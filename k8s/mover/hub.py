@@ -234,6 +234,8 @@ class Hub:
             return Failure("bad-token", "the Hub does not accept the token in Secret hf-token")
         if code == "RevisionNotFound":
             return Failure("no-revision", f"{self._model} has no such revision")
+        if code == "EntryNotFound":
+            return Failure("wrong-answer", f"the Hub lists {what} and answers that it is not there")
         if code == "RepoNotFound" or status in (401, 404):
             token = (
                 "the token in Secret hf-token may not see it" if self._token else "it is private and there is no token"
