@@ -122,11 +122,11 @@ class Hub:
         link = self._links.get(file.path)
         if link is not None:
             response = self._get(link, headers, stream=True)
-            if response.status < 400:
+            if response.status in (200, 206):
                 return response
             response.close()
             self._links.pop(file.path, None)
-            if response.status not in (401, 403, 404, 410):
+            if response.status not in (*REDIRECT, 401, 403, 404, 410):
                 raise self._refusal(response, file.path)
         url = self._resolve_url(commit, file)
         for _ in range(REDIRECTS):
