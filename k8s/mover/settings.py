@@ -71,7 +71,9 @@ class Secrets:
             if not value:
                 raise Failure("spaces-credentials", f"Secret spaces-credentials has no key {name}")
             if not _WORD.fullmatch(value):
-                raise Failure("spaces-credentials", f"{name} in Secret spaces-credentials is more than one word of plain ASCII")
+                raise Failure(
+                    "spaces-credentials", f"{name} in Secret spaces-credentials is more than one word of plain ASCII"
+                )
             pair.append(value)
         return pair[0], pair[1]
 
