@@ -60,6 +60,7 @@ const MOVER = path.join(root, 'k8s/mover/mover.py')
 /** Takes the place of pip: the packages are there, and hundreds of runs need not look for them. */
 const INSTALLED = path.join(import.meta.dirname, 'installed')
 const MESSAGE_BYTES = 4096
+const SECRETS = ['HF_TOKEN', 'AWS_ACCESS_KEY_ID', 'AWS_SECRET_ACCESS_KEY']
 
 const BUCKET = 'models-bucket'
 
@@ -126,7 +127,9 @@ export class Rig {
   startMover(verb: Verb, options: MoverOptions = {}): Mover {
     this.#count += 1
     const message = path.join(this.dir, `message-${this.#count}`)
-    const mover = new Mover(this.#command(verb, options), this.#environment(options), message, this.#secrets)
+    const env = this.#environment(options)
+    const given = SECRETS.flatMap((name) => env[name]?.split(/\s+/).filter(Boolean) ?? [])
+    const mover = new Mover(this.#command(verb, options), env, message, [...this.#secrets, ...given])
     this.#running.add(mover)
     const forget = () => this.#running.delete(mover)
     mover.end.then(forget, forget)
