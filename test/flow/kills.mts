@@ -1,3 +1,4 @@
+import { readFile } from 'node:fs/promises'
 import { expect } from 'vitest'
 import { dieAfter, dieBefore, runAfter, runBefore } from '../local/faults.mts'
 import { isChange, type SpacesRequest } from '../local/spaces.mts'
@@ -59,6 +60,15 @@ export async function expectNoFalseUpload(rig: Rig): Promise<void> {
   for (const file of files) {
     const object = await rig.object(file.path)
     expect(object && sha256(object), `${file.path} beside its evidence`).toBe(file.sha256)
+  }
+}
+
+/** Evidence on the volume is true at any moment, or not there. */
+export async function expectNoFalseDownload(rig: Rig): Promise<void> {
+  if (!(await rig.files()).includes('.download-complete')) return
+  const { files } = JSON.parse(await readFile(rig.file('.download-complete'), 'utf8')) as Evidence
+  for (const file of files) {
+    expect(sha256(await readFile(rig.file(file.path))), `${file.path} beside its evidence`).toBe(file.sha256)
   }
 }
 

@@ -1,11 +1,11 @@
-import { cp, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { cp, mkdir, rm, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { HubRepo } from '../local/hub.mts'
 import { seededBytes } from '../local/model.mts'
 import { Forks } from './forks.mts'
+import { expectNoFalseDownload } from './kills.mts'
 import { documentOf, mixedModel, type Rig, startRig } from './mover.mts'
-import { type Evidence, sha256 } from './proof.mts'
 
 /** Hundreds of runs, on a machine that may be busy with others. */
 const LIMIT = 300_000
@@ -42,15 +42,6 @@ afterAll(async () => {
   await rig?.close()
 })
 
-/** Evidence on the volume is true at any moment, or not there. */
-async function expectNoFalseDownload(): Promise<void> {
-  if (!(await rig.files()).includes('.download-complete')) return
-  const { files } = JSON.parse(await readFile(rig.file('.download-complete'), 'utf8')) as Evidence
-  for (const file of files) {
-    expect(sha256(await readFile(rig.file(file.path))), `${file.path} beside its evidence`).toBe(file.sha256)
-  }
-}
-
 /** Kills a run at every change of the volume in turn; gives how many there are. */
 async function killEverywhere(repo: HubRepo, begin: () => Promise<void>): Promise<number> {
   for (let n = 1; ; n++) {
@@ -58,7 +49,7 @@ async function killEverywhere(repo: HubRepo, begin: () => Promise<void>): Promis
     await mkdir(rig.volume)
     await begin()
     const end = await forks.run('download', { patch: `import volume_kills; volume_kills.arm(${n})` })
-    await expectNoFalseDownload()
+    await expectNoFalseDownload(rig)
     if (end.status !== -9) {
       expect(end, end.log).toMatchObject({ status: 0 })
       return n - 1

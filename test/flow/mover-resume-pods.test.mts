@@ -1,0 +1,139 @@
+import { mkdir, rm } from 'node:fs/promises'
+import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
+import { gate } from '../local/faults.mts'
+import type { HubRepo, HubRequest } from '../local/hub.mts'
+import { seededBytes } from '../local/model.mts'
+import type { SpacesRequest } from '../local/spaces.mts'
+import { Forks } from './forks.mts'
+import { ageUploads, emptyBucket, hurry, killAt, killBehindJournal } from './kills.mts'
+import { hubReads, mixedModel, type Rig, spacesReads, startRig } from './mover.mts'
+
+const first = mixedModel()
+const WEIGHTS = 'model.safetensors'
+const second: HubRepo = {
+  id: first.id,
+  files: first.files.map((file) =>
+    file.path === WEIGHTS ? { ...file, body: seededBytes('second weights', 12_000_000) } : file,
+  ),
+}
+
+let rig: Rig
+let forks: Forks
+
+beforeAll(async () => {
+  rig = await startRig({ models: [first], env: { BUFFER: '32Mi' } })
+  forks = new Forks(rig)
+})
+beforeEach(async () => {
+  rig.spaces.faults.clear()
+  rig.hub.faults.clear()
+  emptyBucket(rig)
+  hurry(rig)
+  await rm(rig.volume, { recursive: true })
+  await mkdir(rig.volume)
+  rig.moved()
+})
+afterAll(async () => {
+  await forks?.close()
+  await rig?.close()
+})
+
+test('the next pod of a Job stays at the commit of the first one, another Job takes the newest', async () => {
+  const commits = [await rig.hub.push(first)]
+  await killBehindJournal(rig, forks, WEIGHTS, 1)
+  commits.push(await rig.hub.push(second))
+  ageUploads(rig)
+  expect((await forks.mustRun('upload')).message?.commit).toBe(commits[0])
+  await rig.expectUploaded(first)
+
+  emptyBucket(rig)
+  await rig.hub.push(first)
+  await killBehindJournal(rig, forks, WEIGHTS, 1)
+  commits.push(await rig.hub.push(second))
+  ageUploads(rig)
+  expect((await forks.mustRun('upload', { env: { JOB_UID: 'job-2' } })).message?.commit).toBe(commits[2])
+  await rig.expectUploaded(second)
+})
+
+test('the next pod of a Job stays at its commit even when only clearing up was left', async () => {
+  const commit = await rig.hub.push(first)
+  const evidence = ({ operation, key }: SpacesRequest) =>
+    operation === 'PutObject' && key === rig.key('.upload-complete')
+  const fault = killAt(rig, () => fork, 'after', 1, evidence)
+  const fork = forks.start('upload')
+  expect(await (await fork).end).toMatchObject({ status: -9 })
+  fault.remove()
+  await rig.hub.push(second)
+  rig.moved()
+  expect((await forks.mustRun('upload')).message?.commit).toBe(commit)
+  expect(rig.moved()).toMatchObject({ fromHub: 0, intoBucket: 0 })
+  await rig.expectUploaded(first)
+})
+
+test('a Job without a UID resolves its revision anew', async () => {
+  await rig.hub.push(first)
+  const env = { JOB_UID: '' }
+  const joins = ({ operation }: SpacesRequest) => operation === 'CompleteMultipartUpload'
+  const fault = killAt(rig, () => fork, 'before', 1, joins)
+  const fork = forks.start('upload', { env })
+  expect(await (await fork).end).toMatchObject({ status: -9 })
+  fault.remove()
+  const commit = await rig.hub.push(second)
+  ageUploads(rig)
+  expect((await forks.mustRun('upload', { env })).message?.commit).toBe(commit)
+  await rig.expectUploaded(second)
+})
+
+test('SIGTERM in mid-transfer ends hop 1 with 143 although the Hub is silent, and the next pod goes on', async () => {
+  await rig.hub.push(first)
+  const silent = gate<HubRequest>()
+  rig.hub.faults.add({ match: hubReads(first, WEIGHTS), act: silent.act })
+  const fork = await forks.start('upload')
+  await silent.arrived
+  const began = performance.now()
+  const end = await fork.kill('SIGTERM')
+  expect(end, end.log).toMatchObject({ status: 143, message: { state: 'failed', cause: 'stopped' } })
+  // Far below the 60 s after which a silent connection fails, and the 30 s that a pod has.
+  expect(performance.now() - began).toBeLessThan(15_000)
+  rig.hub.faults.clear()
+  silent.open()
+  rig.expectNotUploaded()
+  ageUploads(rig)
+  await forks.mustRun('upload')
+  await rig.expectUploaded(first)
+})
+
+test('SIGTERM in mid-transfer ends hop 1 with 143 although Spaces is silent', async () => {
+  await rig.hub.push(first)
+  const silent = gate<SpacesRequest>()
+  rig.spaces.faults.add({ match: ({ operation }) => operation === 'UploadPart', act: silent.act })
+  const fork = await forks.start('upload')
+  await silent.arrived
+  const end = await fork.kill('SIGTERM')
+  expect(end, end.log).toMatchObject({ status: 143, message: { cause: 'stopped' } })
+  rig.spaces.faults.clear()
+  hurry(rig)
+  silent.open()
+  ageUploads(rig)
+  await forks.mustRun('upload')
+  await rig.expectUploaded(first)
+})
+
+test('SIGTERM in mid-transfer ends hop 2 with 143, and the next pod goes on', async () => {
+  rig.stage(first)
+  const silent = gate<SpacesRequest>()
+  const last = ({ range }: SpacesRequest) => range?.startsWith(`bytes=${2 * 5 * 2 ** 20}-`) ?? false
+  rig.spaces.faults.add({
+    match: (request) => spacesReads(WEIGHTS)(request) && last(request),
+    act: silent.act,
+  })
+  const fork = await forks.start('download')
+  await silent.arrived
+  const end = await fork.kill('SIGTERM')
+  expect(end, end.log).toMatchObject({ status: 143, message: { cause: 'stopped' } })
+  await rig.expectNotDownloaded()
+  rig.spaces.faults.clear()
+  silent.open()
+  await forks.mustRun('download')
+  await rig.expectDownloaded(first)
+})
