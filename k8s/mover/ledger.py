@@ -120,7 +120,8 @@ class Ledger:
         """The journals among these objects, by path."""
         keys = [key for key in objects if key.startswith(JOURNALS)]
         journals: dict[str, Journal] = {}
-        with ThreadPoolExecutor(8) as pool:
+        pool = ThreadPoolExecutor(8, thread_name_prefix="journals")
+        try:
             for document in pool.map(self._read, keys):
                 try:
                     if document is not None:
@@ -128,6 +129,9 @@ class Ledger:
                         journals[journal.path] = journal
                 except (TypeError, KeyError, ValueError) as error:
                     print(f"an unreadable journal is ignored ({error})", flush=True)
+        finally:
+            # Whoever is told to stop waits for no silent server.
+            pool.shutdown(wait=False, cancel_futures=True)
         return journals
 
     def save(self, journal: Journal, on_written: Callable[[BaseException | None], None]) -> None:
