@@ -75,7 +75,7 @@ lint: node_modules/.package-lock.json .venv/.installed ## check the style
 
 node_modules/.package-lock.json: package-lock.json
 	@scripts/need node npm
-	npm ci
+	@npm ci >&2
 	@touch $@
 
 .venv: .venv/.installed
