@@ -128,7 +128,7 @@ class Spaces:
 
         def get() -> tuple[bytes, datetime] | None:
             try:
-                answer = self._client.get_object(Bucket=self._bucket, Key=self._prefix + key)
+                answer = _whole(self._client.get_object(Bucket=self._bucket, Key=self._prefix + key), "ETag", key)
                 body, etag = answer["Body"].read(), answer["ETag"].strip('"')
                 # With KMS keys an ETag is no hash; one request's is an MD5 in all other cases.
                 if "ServerSideEncryption" not in answer and len(etag) == 32 and hash_md5(body) != etag:
@@ -164,8 +164,10 @@ class Spaces:
         marker = ""
         while True:
             page = self._control(
-                lambda marker=marker: self._client.list_objects(
-                    Bucket=self._bucket, Prefix=self._prefix, Marker=marker
+                lambda marker=marker: _whole(
+                    self._client.list_objects(Bucket=self._bucket, Prefix=self._prefix, Marker=marker),
+                    "IsTruncated",
+                    self._prefix,
                 ),
                 self._prefix,
             )
@@ -215,7 +217,10 @@ class Spaces:
     def create_upload(self, key: str) -> str:
         """Starts a multipart upload; gives its id. No metadata is set: it would be a claim made before the proof."""
         answer = self._control(
-            lambda: self._client.create_multipart_upload(Bucket=self._bucket, Key=self._prefix + key), key
+            lambda: _whole(
+                self._client.create_multipart_upload(Bucket=self._bucket, Key=self._prefix + key), "UploadId", key
+            ),
+            key,
         )
         return str(answer["UploadId"])
 
@@ -256,8 +261,12 @@ class Spaces:
         marker = 0
         while True:
             page = self._control(
-                lambda marker=marker: self._client.list_parts(
-                    Bucket=self._bucket, Key=self._prefix + key, UploadId=upload, PartNumberMarker=marker
+                lambda marker=marker: _whole(
+                    self._client.list_parts(
+                        Bucket=self._bucket, Key=self._prefix + key, UploadId=upload, PartNumberMarker=marker
+                    ),
+                    "IsTruncated",
+                    key,
                 ),
                 key,
             )
@@ -273,8 +282,10 @@ class Spaces:
         markers: dict[str, str] = {}
         while True:
             page = self._control(
-                lambda markers=markers: self._client.list_multipart_uploads(
-                    Bucket=self._bucket, Prefix=self._prefix, **markers
+                lambda markers=markers: _whole(
+                    self._client.list_multipart_uploads(Bucket=self._bucket, Prefix=self._prefix, **markers),
+                    "IsTruncated",
+                    self._prefix,
                 ),
                 self._prefix,
             )
@@ -377,6 +388,13 @@ class Spaces:
         if status == 404:
             return Gone(key) if code == "NoSuchKey" else Failure("no-bucket", f"there is no {where}")
         return Failure("spaces-error", f"Spaces answered {status} {code} for {key}", retry_after=wait)
+
+
+def _whole(answer: dict[str, Any], member: str, what: str) -> dict[str, Any]:
+    """The answer, if it has what every one of its kind has: a status of 200 alone may be anybody's."""
+    if member not in answer:
+        raise Failure("spaces-error", f"Spaces' answer for {what} has no {member}")
+    return answer
 
 
 def hash_md5(body: bytes) -> str:
