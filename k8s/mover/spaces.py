@@ -18,7 +18,14 @@ from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import Credentials
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, SSLError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    HTTPClientError,
+    ParamValidationError,
+    ReadTimeoutError,
+    SSLError,
+)
 from botocore.exceptions import ConnectionError as EndpointError
 from botocore.session import Session
 from urllib3.response import BaseHTTPResponse
@@ -356,10 +363,14 @@ class Spaces:
                 ) from error
             except SSLError as error:
                 raise Failure("tls", f"the certificate of Spaces does not verify: {error}") from error
+            except ReadTimeoutError as error:
+                raise Failure("stalled", f"Spaces moved no byte for {STALL_SECONDS:.0f} s") from error
             except (EndpointError, HTTPClientError) as error:
                 raise Failure(
                     "connection", f"the connection to {self._endpoint} failed: {type(error).__name__}"
                 ) from error
+            except ParamValidationError as error:
+                raise Failure("bad-settings", f"BUCKET {self._bucket!r} or a name in it is not possible") from error
             except BotoCoreError as error:
                 raise Failure("spaces-error", f"Spaces' answer for {what} cannot be read: {error}") from error
 
