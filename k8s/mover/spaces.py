@@ -393,7 +393,9 @@ class Spaces:
         if status in (408,) or status >= 500 or code in ("RequestTimeout", "InternalError"):
             return Failure("spaces-error", f"Spaces answered {status} {code} for {key}", retry_after=wait)
         if code == "AccessDenied" or status in (401, 403):
-            return Failure("spaces-denied", f"the key in Secret spaces-credentials may not use {key} in {where}")
+            return Failure(
+                "spaces-denied", f"the key in Secret spaces-credentials may not use {key} in {where} ({code or status})"
+            )
         if code in ("XAmzContentSHA256Mismatch", "BadDigest", "IncompleteBody"):
             return Failure("short-body", f"Spaces received other bytes of {key} than were sent")
         if status == 404:
