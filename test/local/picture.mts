@@ -69,7 +69,7 @@ function draw(lines: readonly string[]): string {
       `<text x="${MARGIN}" y="${MARGIN + (i + 0.75) * CELL.height}" xml:space="preserve">${spans(line)}</text>`,
   )
   return [
-    `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" viewBox="0 0 ${width} ${height}">`,
+    `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" viewBox="0 0 ${width} ${height}" role="img" aria-label="A run of make setup-model in a terminal">`,
     '<rect width="100%" height="100%" rx="8" fill="#22272e"/>',
     `<g font-family="ui-monospace, SFMono-Regular, Menlo, Consolas, monospace" font-size="14" fill="${COLORS['0']}">`,
     ...rows,
