@@ -10,11 +10,13 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import urllib3
+from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import (
     ConnectTimeoutError,
     HTTPError,
     IncompleteRead,
     MaxRetryError,
+    ProtocolError,
     ProxyError,
     ReadTimeoutError,
     SSLError,
@@ -29,6 +31,32 @@ STALL_SECONDS = 60.0
 # What is read or sent at a time: large enough to be cheap, small enough to stay in the processor's cache for hashing.
 CHUNK = 256 * 1024
 CONNECTIONS = 40
+
+
+class _Patient:
+    """Sends under the stall limit: urllib3 leaves the connect timeout in force until the whole body has gone."""
+
+    def request(self: Any, *args: Any, **options: Any) -> None:
+        if self.sock is None:
+            self.connect()
+        self.timeout = STALL_SECONDS
+        super().request(*args, **options)  # type: ignore[misc]
+
+
+class _HTTPConnection(_Patient, HTTPConnection):
+    pass
+
+
+class _HTTPSConnection(_Patient, HTTPSConnection):
+    pass
+
+
+class _HTTPPool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _HTTPConnection
+
+
+class _HTTPSPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _HTTPSConnection
 
 
 class Web:
@@ -52,6 +80,8 @@ class Web:
             for scheme, url in getproxies().items()
             if scheme in ("http", "https")
         }
+        for manager in (self._direct, *self._proxies.values()):
+            manager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
 
     def send(
         self, side: str, method: str, url: str, headers: dict[str, str], body: Any = None, *, stream: bool = False
@@ -128,8 +158,12 @@ class Web:
             return Failure("connection", f"{side} did not accept a connection within {CONNECT_SECONDS:.0f} s")
         if isinstance(reason, (ReadTimeoutError, TimeoutError)):
             return Failure("stalled", f"{side} moved no byte for {STALL_SECONDS:.0f} s")
-        # urllib3 wraps what it raises while a body is read in a ProtocolError.
-        if isinstance(reason, IncompleteRead) or any(isinstance(part, IncompleteRead) for part in reason.args):
+        if isinstance(reason, ProtocolError):
+            # What urllib3 wraps so is raised while a body is sent or read.
+            reason = next((part for part in reason.args if isinstance(part, (TimeoutError, IncompleteRead))), reason)
+        if isinstance(reason, (ReadTimeoutError, TimeoutError)):
+            return Failure("stalled", f"{side} moved no byte for {STALL_SECONDS:.0f} s")
+        if isinstance(reason, IncompleteRead):
             return Failure("short-body", f"{side} closed the connection in the middle of a body")
         return Failure("connection", f"the connection to {side} failed: {_words(reason)}")
 
