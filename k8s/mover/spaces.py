@@ -159,7 +159,13 @@ class Spaces:
 
     def delete(self, key: str) -> None:
         """Removes one object; one that is not there is fine."""
-        self._control(lambda: self._client.delete_object(Bucket=self._bucket, Key=self._prefix + key), key)
+
+        def remove() -> None:
+            answer = self._client.delete_object(Bucket=self._bucket, Key=self._prefix + key)
+            if answer["ResponseMetadata"]["HTTPStatusCode"] != 204:
+                raise Failure("spaces-error", f"Spaces did not confirm that {key} is removed")
+
+        self._control(remove, key)
 
     def listing(self) -> Listing:
         """Every object under the model's prefix.
