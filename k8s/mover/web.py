@@ -156,8 +156,6 @@ class Web:
             return Failure("connection", f"the TLS connection to {side} broke: {words}")
         if isinstance(reason, ConnectTimeoutError):
             return Failure("connection", f"{side} did not accept a connection within {CONNECT_SECONDS:.0f} s")
-        if isinstance(reason, (ReadTimeoutError, TimeoutError)):
-            return Failure("stalled", f"{side} moved no byte for {STALL_SECONDS:.0f} s")
         if isinstance(reason, ProtocolError):
             # What urllib3 wraps so is raised while a body is sent or read.
             reason = next((part for part in reason.args if isinstance(part, (TimeoutError, IncompleteRead))), reason)
