@@ -1,0 +1,252 @@
+import { describe, expect } from 'vitest'
+import { type Act, answer, cut, cutUpload, delay, stall } from '../local/faults.mts'
+import type { HubRepo } from '../local/hub.mts'
+import { seededBytes } from '../local/model.mts'
+import { isChange, type SpacesRequest } from '../local/spaces.mts'
+import { QUICK, type Rig, test } from './mover.mts'
+
+const model: HubRepo = {
+  id: 'acme/stored',
+  files: [
+    { path: 'config.json', body: seededBytes('config', 2000) },
+    { path: 'nested/model.safetensors', body: seededBytes('model', 6_000_000) },
+  ],
+}
+const XML = { 'content-type': 'application/xml' }
+const refuse = (status: number, code: string, headers = {}) =>
+  answer(status, { ...XML, ...headers }, `<Error><Code>${code}</Code></Error>`)
+const MINUTES = 60_000
+
+/** Demands that nothing was changed in the bucket, and that no file was read from the Hub. */
+function expectUntouched(rig: Rig): void {
+  expect(rig.spaces.requests.filter((request) => isChange(request) && request.status === 200)).toEqual([])
+  expect(rig.moved().fromHub).toBe(0)
+}
+
+describe.concurrent('what nobody but the user can mend ends the run at once, before a byte moves', () => {
+  const rows: [string, Record<string, string | undefined>, (rig: Rig) => void, string, RegExp][] = [
+    ['an unknown key', { AWS_ACCESS_KEY_ID: 'unknown-key' }, () => {}, 'spaces-credentials', /spaces-credentials/],
+    ['a wrong secret', { AWS_SECRET_ACCESS_KEY: 'wrong-secret' }, () => {}, 'spaces-credentials', /spaces-credentials/],
+    ['no key', { AWS_ACCESS_KEY_ID: undefined }, () => {}, 'spaces-credentials', /AWS_ACCESS_KEY_ID/],
+    ['no secret', { AWS_SECRET_ACCESS_KEY: '' }, () => {}, 'spaces-credentials', /AWS_SECRET_ACCESS_KEY/],
+    ['a key of two lines', { AWS_ACCESS_KEY_ID: 'key-of\ntwo-lines' }, () => {}, 'spaces-credentials', /ACCESS_KEY_ID/],
+    [
+      'a clock that is behind',
+      {},
+      (rig) => Object.assign(rig.spaces.clock, { ahead: 20 * MINUTES }),
+      'clock-skew',
+      /15/,
+    ],
+    [
+      'a clock that is ahead',
+      {},
+      (rig) => Object.assign(rig.spaces.clock, { ahead: -20 * MINUTES }),
+      'clock-skew',
+      /15/,
+    ],
+    ['no such bucket', { BUCKET: 'no-such-bucket' }, () => {}, 'no-bucket', /no-such-bucket/],
+    ['a name that no bucket has', { BUCKET: 'No Such_Bucket!' }, () => {}, 'bad-settings', /No Such_Bucket!/],
+    ['no bucket named', { BUCKET: '' }, () => {}, 'bad-settings', /BUCKET/],
+    ['no endpoint named', { ENDPOINT: '' }, () => {}, 'bad-settings', /ENDPOINT/],
+    ['an endpoint that is none', { ENDPOINT: 'atl1.example' }, () => {}, 'bad-settings', /ENDPOINT/],
+    [
+      'no right to list',
+      {},
+      (rig) => Object.assign(rig.spaces.rights, { list: false }),
+      'spaces-denied',
+      /models-bucket/,
+    ],
+  ]
+  test.for(rows)('%s', async ([, env, prepare, cause, words], { newRig }) => {
+    const rig = await newRig({ models: [model] })
+    prepare(rig)
+    for (const verb of ['upload', 'download'] as const) {
+      const { detail } = await rig.mustFail(verb, 64, cause, { env })
+      expect(detail).toMatch(words)
+    }
+    expectUntouched(rig)
+  })
+
+  test('keys with white space around them', async ({ newRig }) => {
+    const rig = await newRig({ models: [model] })
+    const { accessKey, secretKey } = rig.spaces
+    const env = { AWS_ACCESS_KEY_ID: ` ${accessKey}\n`, AWS_SECRET_ACCESS_KEY: `${secretKey}\r\n` }
+    await rig.mustRun('upload', { env })
+    await rig.mustRun('download', { env })
+  })
+
+  test('no right to write', async ({ newRig }) => {
+    const rig = await newRig({ models: [model] })
+    rig.spaces.rights.write = false
+    await rig.mustFail('upload', 64, 'spaces-denied')
+    expectUntouched(rig)
+  })
+
+  test('no right to write, for hop 2, which needs none', async ({ newRig }) => {
+    const rig = await newRig({ models: [model] })
+    rig.stage(model)
+    rig.spaces.rights.write = false
+    await rig.mustRun('download')
+    await rig.expectDownloaded(model)
+  })
+
+  test.for([
+    ['no right to read', 'GetObject', 'AccessDenied', 'download'],
+    ['a quota that is used up', 'PutObject', 'QuotaExceeded', 'upload'],
+  ] as const)('%s', async ([, operation, code, verb], { newRig }) => {
+    const rig = await newRig({ models: [model] })
+    if (verb === 'download') rig.stage(model)
+    rig.spaces.faults.add({ match: (request) => request.operation === operation, act: refuse(403, code) })
+    const { detail } = await rig.mustFail(verb, 64, 'spaces-denied')
+    expect(detail).toContain(code)
+  })
+})
+
+describe.concurrent('what may heal is tried again, whatever was asked', () => {
+  const OPERATIONS = {
+    upload: [
+      'GetObject',
+      'ListObjects',
+      'PutObject',
+      'CreateMultipartUpload',
+      'UploadPart',
+      'CompleteMultipartUpload',
+      'DeleteObject',
+      'ListMultipartUploads',
+    ],
+    download: ['GetObject', 'ListObjects'],
+  } as const
+
+  test.for<[string, Act<SpacesRequest>]>([
+    ['408', refuse(408, 'RequestTimeout')],
+    ['429', refuse(429, 'TooManyRequests')],
+    ['500', refuse(500, 'InternalError')],
+    ['502 without a reason', answer(502, { 'content-type': 'text/html' }, '<html>bad gateway</html>')],
+    ['503 SlowDown', refuse(503, 'SlowDown')],
+    ['a page with status 200 in good XML', answer(200, { 'content-type': 'text/html' }, '<html><p>hi</p></html>')],
+    ['no answer', cut()],
+    ['an answer that is lost', async ({ carryOut }) => ({ ...(await carryOut()), broken: { how: 'cut' } })],
+    ['a silent server', stall()],
+  ])('%s', async ([, act], { newRig }) => {
+    const rig = await newRig({ models: [model] })
+    for (const verb of ['upload', 'download'] as const) {
+      const faults = OPERATIONS[verb].map((operation) =>
+        rig.spaces.faults.add({ match: (request) => request.operation === operation, times: 1, act }),
+      )
+      const patch = `${QUICK}; import web; web.STALL_SECONDS = 0.5; import spaces; spaces.COMPLETE_SECONDS = 0.5`
+      await rig.mustRun(verb, { patch })
+      expect(faults.map(({ hits }) => hits)).toEqual(OPERATIONS[verb].map(() => 1))
+    }
+    // An upload whose beginning or end was confirmed in vain may be another run's: it stays until it is old.
+    rig.bucket.uploads.clear()
+    await rig.expectUploaded(model)
+    await rig.expectDownloaded(model)
+  })
+
+  test.for<[string, SpacesRequest['operation'], Act<SpacesRequest>, string]>([
+    ['SlowDown', 'ListObjects', refuse(503, 'SlowDown'), 'spaces-busy'],
+    ['500', 'UploadPart', refuse(500, 'InternalError'), 'spaces-error'],
+    ['no answer', 'ListObjects', cut(), 'connection'],
+    ['a silent server', 'ListObjects', stall(), 'stalled'],
+    ['uploads that are cut', 'UploadPart', cutUpload(100_000), 'connection'],
+    ['a page instead of a list', 'ListObjects', answer(200, {}, 'welcome'), 'spaces-error'],
+    ['a page instead of a list, in good XML', 'ListObjects', answer(200, {}, '<html><p>hi</p></html>'), 'spaces-error'],
+  ])('and given up in the end: %s', async ([, operation, act, cause], { newRig }) => {
+    const rig = await newRig({ models: [model] })
+    rig.spaces.faults.add({ match: (request) => request.operation === operation, act })
+    const { detail } = await rig.mustFail('upload', 1, cause, {
+      patch: `${QUICK}; import web; web.STALL_SECONDS = 0.1`,
+    })
+    expect(detail).toMatch(/Spaces|127\.0\.0\.1/)
+    rig.expectNotUploaded()
+  })
+
+  test.for<[string, SpacesRequest['operation'], Act<SpacesRequest>]>([
+    ['a list', 'ListObjects', refuse(503, 'SlowDown', { 'retry-after': '1' })],
+    ['a part', 'UploadPart', refuse(503, 'SlowDown', { 'retry-after': '1' })],
+    ['an object', 'PutObject', refuse(429, 'TooManyRequests', { 'retry-after': '1' })],
+  ])('a server that says when to come back is obeyed: %s', async ([, operation, act], { newRig }) => {
+    const rig = await newRig({ models: [model] })
+    const times: number[] = []
+    let first = ''
+    rig.spaces.faults.add({
+      match: (request) => request.operation === operation,
+      act: (exchange) => {
+        const { url } = exchange.request
+        first ||= url
+        if (url === first) times.push(Date.now())
+        return times.length === 1 && url === first ? act(exchange as never) : exchange.carryOut()
+      },
+    })
+    await rig.mustRun('upload', { patch: QUICK })
+    expect((times[1] ?? 0) - (times[0] ?? 0), 'milliseconds').toBeGreaterThanOrEqual(990)
+    await rig.expectUploaded(model)
+  })
+})
+
+describe.concurrent('bytes on their way into Spaces', () => {
+  /** Flips a bit of what the client sends, as a box in between may. */
+  const damage: Act<SpacesRequest> = ({ body, carryOut }) =>
+    carryOut(
+      (async function* () {
+        let first = true
+        for await (const chunk of body) {
+          const copy = Buffer.from(chunk)
+          if (first) copy.writeUInt8(copy.readUInt8(0) ^ 1, 0)
+          first = false
+          yield copy
+        }
+      })(),
+    )
+  const isModelFile = ({ operation, key }: SpacesRequest) =>
+    ['PutObject', 'UploadPart'].includes(operation) && !key.includes('.upload-')
+
+  test('a flipped bit once', async ({ newRig }) => {
+    const rig = await newRig({ models: [model] })
+    const small = rig.spaces.faults.add({
+      match: (request) => isModelFile(request) && request.operation === 'PutObject',
+      times: 1,
+      act: damage,
+    })
+    const large = rig.spaces.faults.add({
+      match: (request) => isModelFile(request) && request.operation === 'UploadPart',
+      times: 1,
+      act: damage,
+    })
+    await rig.mustRun('upload', { patch: QUICK })
+    expect([small.hits, large.hits]).toEqual([1, 1])
+    await rig.expectUploaded(model)
+  })
+
+  test('a flipped bit always', async ({ newRig }) => {
+    const rig = await newRig({ models: [model] })
+    rig.spaces.faults.add({ match: isModelFile, act: damage })
+    const { detail } = await rig.mustFail('upload', 1, 'short-body', { patch: QUICK })
+    expect(detail).toContain('Spaces')
+    rig.expectNotUploaded()
+  })
+
+  /** One part, larger than what the sockets hold on their own. */
+  const heavy: HubRepo = { id: 'acme/heavy', files: [{ path: 'x.bin', body: seededBytes('x', 16_000_000) }] }
+
+  test('a server that stops to take bytes is waited for as long as a stall allows', async ({ newRig }) => {
+    const rig = await newRig({ models: [heavy], env: { BUFFER: '256Mi' } })
+    const isPart = ({ operation }: SpacesRequest) => operation === 'UploadPart'
+    const fault = rig.spaces.faults.add({ match: isPart, times: 1, act: delay(1500) })
+    const { log } = await rig.mustRun('upload', { patch: 'import web; web.CONNECT_SECONDS = 0.4' })
+    expect(fault.hits).toBe(1)
+    expect(log).not.toContain('retry')
+  })
+
+  test('and no longer', async ({ newRig }) => {
+    const rig = await newRig({ models: [heavy], env: { BUFFER: '256Mi' } })
+    const isPart = ({ operation }: SpacesRequest) => operation === 'UploadPart'
+    const fault = rig.spaces.faults.add({ match: isPart, times: 1, act: stall() })
+    const patch = `${QUICK}; import web; web.STALL_SECONDS = 0.5; web.CONNECT_SECONDS = 45`
+    const { log, seconds } = await rig.mustRun('upload', { patch })
+    expect(fault.hits).toBe(1)
+    expect(log).toContain('Spaces moved no byte')
+    expect(seconds).toBeLessThan(40)
+    await rig.expectUploaded(heavy)
+  })
+})
