@@ -1,0 +1,48 @@
+import { readdir, readFile } from 'node:fs/promises'
+import { expect, test } from 'vitest'
+import { $ } from 'zx'
+import { options } from '../../scripts/lib/options.mts'
+
+const readme = await readFile('README.md', 'utf8')
+const sources = await Promise.all(
+  ['scripts/lib', 'k8s/mover'].map(async (folder) => {
+    const names = (await readdir(folder)).filter((name) => /\.(mts|py)$/.test(name))
+    const texts = await Promise.all(names.map((name) => readFile(`${folder}/${name}`, 'utf8')))
+    return texts.join('\n')
+  }),
+)
+const [scripts = '', mover = ''] = sources
+const rows = [...readme.matchAll(/^\| `([a-z-]+)` \| …(.+?)… \|/gm)].map(([, cause = '', words = '']) => ({
+  cause,
+  words,
+}))
+
+test('troubleshooting has every cause that a run can end with, and no other', async () => {
+  const program = 'import sys; sys.path.insert(0, "k8s/mover"); import failure; print(*failure.CAUSES)'
+  const { stdout } = await $({ quiet: true })`.venv/bin/python -c ${program}`
+  const ofMover = stdout.trim().split(' ')
+  const ofScripts = [
+    ...scripts.matchAll(/(?:permanent|temporary)\(\s*'([a-z-]+)'/g),
+    ...scripts.matchAll(/(?:\.|override )reason = '([a-z-]+)'/g),
+  ].map(([, cause = '']) => cause)
+  expect(rows.map(({ cause }) => cause).sort()).toEqual([...new Set([...ofMover, ...ofScripts])].sort())
+})
+
+test.each(rows)('troubleshooting quotes $cause from the code', ({ words }) => {
+  // Sentences are broken over lines in the code, and values stand between their words.
+  const flat = (text: string) => text.replaceAll(/"\s*\n?\s*f?"|'\s*\+\s*'|\\/g, '')
+  expect(flat(mover) + flat(scripts)).toContain(words)
+})
+
+test('settings names every flag and every variable', () => {
+  for (const option of Object.values(options)) {
+    expect(readme).toContain(`--${option.flag}`)
+    if ('environment' in option) expect(readme).toContain(option.environment)
+  }
+})
+
+test('every target that the README names is there', async () => {
+  const makefile = await readFile('Makefile', 'utf8')
+  for (const [, target] of readme.matchAll(/\bmake (?:-s )?([a-z][a-z0-9-]+)/g))
+    expect(makefile, target).toMatch(new RegExp(`^${target}:`, 'm'))
+})
