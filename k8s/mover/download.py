@@ -172,8 +172,8 @@ class Download:
         for file in missing:
             self._volume.make_parents(file.path)
         try:
-            self._carry_small([file for file in missing if file.size <= SMALL])
-            self._carry_large([file for file in missing if file.size > SMALL])
+            busy = self._carry_small([file for file in missing if file.size <= SMALL])
+            self._carry_large([file for file in missing if file.size > SMALL or file in busy])
         except Failure as failure:
             unreadable = self._unreadable - set(self._proved)
             if failure.cause in UNREADABLE and unreadable:
