@@ -1,8 +1,9 @@
 import { spawn } from 'node:child_process'
 import { EventEmitter, once } from 'node:events'
-import { readFile, rm } from 'node:fs/promises'
+import { readFile, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { createInterface } from 'node:readline'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'vitest'
 import type { Message, MoverOptions, Rig, Verb } from './mover.mts'
 
@@ -20,6 +21,8 @@ export interface ForkEnd {
 /** A mover that runs. */
 export interface Fork {
   end: Promise<ForkEnd>
+  /** Waits until this is in its log; fails when it ends without. */
+  says(words: string): Promise<void>
   /** Sends a signal, and resolves when the process is gone. */
   kill(signal?: NodeJS.Signals): Promise<ForkEnd>
 }
@@ -59,17 +62,31 @@ export class Forks {
     const answers = new EventEmitter()
     this.#answers.set(id, answers)
     const ended = once(answers, 'status')
+    await writeFile(log, '')
     this.#server.stdin.write(`${JSON.stringify(order)}\n`)
     const [pid] = (await once(answers, 'pid')) as [number]
     const end = ended.then(async ([status]): Promise<ForkEnd> => {
       this.#answers.delete(id)
       const text = await readFile(log, 'utf8')
       const written = status < 0 ? undefined : (JSON.parse(await readFile(message, 'utf8')) as Message)
-      await Promise.all([rm(log), rm(message, { force: true })])
       return { status, log: text, message: written }
     })
     return {
       end,
+      says: async (words) => {
+        let ended = false
+        const over = () => {
+          ended = true
+        }
+        end.then(over, over)
+        for (;;) {
+          const last = ended
+          const text = await readFile(log, 'utf8')
+          if (text.includes(words)) return
+          if (last) throw new Error(`ended without saying ${words}:\n${text}`)
+          await sleep(20)
+        }
+      },
       kill: (signal = 'SIGKILL') => {
         try {
           if (this.#answers.has(id)) process.kill(pid, signal)

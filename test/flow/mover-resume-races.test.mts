@@ -1,0 +1,205 @@
+import { mkdir, rm } from 'node:fs/promises'
+import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
+import { gate } from '../local/faults.mts'
+import type { HubRepo } from '../local/hub.mts'
+import { seededBytes } from '../local/model.mts'
+import type { SpacesRequest } from '../local/spaces.mts'
+import { Forks } from './forks.mts'
+import { ageUploads, emptyBucket, expectNoFalseDownload, expectNoFalseUpload, hurry } from './kills.mts'
+import { mixedModel, type Rig, spacesReads, startRig } from './mover.mts'
+
+const first = mixedModel()
+const WEIGHTS = 'model.safetensors'
+const second: HubRepo = {
+  id: first.id,
+  files: first.files.map((file) =>
+    file.path === WEIGHTS ? { ...file, body: seededBytes('second weights', 12_000_000) } : file,
+  ),
+}
+const OTHER = { JOB_UID: 'job-2' }
+
+let rig: Rig
+let forks: Forks
+
+beforeAll(async () => {
+  rig = await startRig({ models: [first], env: { BUFFER: '32Mi' } })
+  forks = new Forks(rig)
+})
+beforeEach(async () => {
+  rig.spaces.faults.clear()
+  rig.hub.faults.clear()
+  emptyBucket(rig)
+  hurry(rig)
+  await rig.hub.push(first)
+  await rm(rig.volume, { recursive: true })
+  await mkdir(rig.volume)
+})
+afterAll(async () => {
+  await forks?.close()
+  await rig?.close()
+})
+
+type Stage = [string, (request: SpacesRequest) => boolean]
+
+const on = (operation: SpacesRequest['operation'], key: (key: string) => boolean) => (request: SpacesRequest) =>
+  request.operation === operation && key(request.key)
+const STAGES: Stage[] = [
+  ['its plan', on('PutObject', (key) => key === rig.key('.upload-plan'))],
+  ['a small file', on('PutObject', (key) => key === rig.key('config.json'))],
+  ['the first part', on('UploadPart', (key) => key === rig.key(WEIGHTS))],
+  ['a journal', on('PutObject', (key) => key.startsWith(rig.key('.upload-journal/')))],
+  ['the join', on('CompleteMultipartUpload', (key) => key === rig.key(WEIGHTS))],
+  ['the evidence', on('PutObject', (key) => key === rig.key('.upload-complete'))],
+  ['clearing up', on('DeleteObject', (key) => key === rig.key('.upload-plan'))],
+]
+
+for (const [stage, match] of STAGES) {
+  test(`a run that is held before ${stage} while another one does all of it ends well`, async () => {
+    const held = gate<SpacesRequest>()
+    rig.spaces.faults.add({ match, times: 1, act: held.act })
+    const slow = await forks.start('upload')
+    await held.arrived
+    await forks.mustRun('upload', { env: OTHER })
+    await expectNoFalseUpload(rig)
+    held.open()
+    const end = await slow.end
+    expect(end, end.log).toMatchObject({ status: 0 })
+    await rig.expectUploaded(first)
+  })
+}
+
+test('two runs of hop 1 side by side both end well', async () => {
+  for (let round = 0; round < 4; round++) {
+    emptyBucket(rig)
+    const ends = await Promise.all([forks.run('upload'), forks.run('upload', { env: OTHER })])
+    for (const end of ends) expect(end, end.log).toMatchObject({ status: 0 })
+    ageUploads(rig)
+    await forks.mustRun('upload')
+    await rig.expectUploaded(first)
+  }
+})
+
+test('a run at another commit takes over: the first one gives way instead of putting its evidence there', async () => {
+  for (const [stage, match] of STAGES.slice(1, 5)) {
+    emptyBucket(rig)
+    await rig.hub.push(first)
+    const held = gate<SpacesRequest>()
+    rig.spaces.faults.add({ match, times: 1, act: held.act })
+    const slow = await forks.start('upload')
+    await held.arrived
+    await rig.hub.push(second)
+    const stuck = gate<SpacesRequest>()
+    const evidence = rig.spaces.faults.add({ match: STAGES[5]?.[1] ?? (() => false), times: 1, act: stuck.act })
+    const fast = await forks.start('upload', { env: OTHER })
+    await stuck.arrived
+    held.open()
+    const end = await slow.end
+    expect(end, `${stage}: ${end.log}`).toMatchObject({ status: 1, message: { cause: 'spaces-unsteady' } })
+    await expectNoFalseUpload(rig)
+    stuck.open()
+    evidence.remove()
+    // It may find objects that the other one put there meanwhile, and then mends or gives up; its Job's next pod ends well.
+    expect([0, 1], stage).toContain((await fast.end).status)
+    await expectNoFalseUpload(rig)
+    await forks.mustRun('upload', { env: OTHER })
+    ageUploads(rig)
+    await forks.mustRun('upload', { env: OTHER })
+    await rig.expectUploaded(second)
+  }
+})
+
+test('an unfinished upload is aborted when its newest part is older than 15 minutes by the clock of the server', async () => {
+  const start = (name: string, minutes: number, parts: number[]) => {
+    const upload = rig.bucket.startUpload(rig.key(name), {})
+    const at = (ago: number) => new Date(Date.now() + rig.spaces.clock.ahead - ago * 60_000)
+    upload.initiated = at(minutes)
+    for (const [index, ago] of parts.entries()) {
+      const piece = { content: { size: 0, read: async function* () {} }, md5: 'f'.repeat(32), discard: () => undefined }
+      rig.bucket.addPart(upload, index + 1, piece).lastModified = at(ago)
+    }
+    return upload.id
+  }
+  // The server's clock differs from the one of the machine on which the mover runs.
+  rig.spaces.clock.ahead = -10 * 60_000
+  const old = [start(WEIGHTS, 16, []), start('gone.safetensors', 300, [200, 16]), start(WEIGHTS, 100, [17])]
+  const live = [start(WEIGHTS, 13, []), start('tokenizer.json', 300, [200, 14]), start(WEIGHTS, 1, [0])]
+  const elsewhere = rig.bucket.startUpload('models/acme/mixed-other/model.safetensors', {})
+  elsewhere.initiated = new Date(0)
+  rig.spaces.faults.clear()
+  await forks.mustRun('upload')
+  const left = [...rig.bucket.uploads.keys()]
+  expect(left.sort()).toEqual([...live, elsewhere.id].sort())
+  expect(left).not.toContain(old[0])
+  // Again, by a run that finds everything complete.
+  for (const id of live) {
+    const upload = rig.bucket.uploads.get(id)
+    if (upload) upload.initiated = new Date(0)
+    for (const part of upload?.parts.values() ?? []) part.lastModified = new Date(0)
+  }
+  await forks.mustRun('upload')
+  expect([...rig.bucket.uploads.keys()]).toEqual([elsewhere.id])
+})
+
+test('two runs of hop 2 side by side both end well', async () => {
+  rig.stage(first)
+  for (let round = 0; round < 4; round++) {
+    await rm(rig.volume, { recursive: true })
+    await mkdir(rig.volume)
+    const ends = await Promise.all([forks.run('download'), forks.run('download', { env: OTHER })])
+    for (const end of ends) expect(end, end.log).toMatchObject({ status: 0 })
+    await rig.expectDownloaded(first)
+  }
+})
+
+for (const name of ['config.json', WEIGHTS]) {
+  test(`a run of hop 2 waits for the one that is writing ${name}, and takes its bytes for good`, async () => {
+    rig.stage(first)
+    const held = gate<SpacesRequest>()
+    const fault = rig.spaces.faults.add({ match: spacesReads(name), act: held.act })
+    const slow = await forks.start('download')
+    await held.arrived
+    fault.remove()
+    const fast = await forks.start('download', { env: OTHER })
+    await fast.says('waiting: another run is writing')
+    held.open()
+    for (const end of await Promise.all([slow.end, fast.end])) expect(end, end.log).toMatchObject({ status: 0 })
+    await rig.expectDownloaded(first)
+  })
+
+  test(`a run of hop 2 takes ${name} over when the one that was writing it is killed`, async () => {
+    rig.stage(first)
+    const held = gate<SpacesRequest>()
+    const fault = rig.spaces.faults.add({ match: spacesReads(name), act: held.act })
+    const slow = await forks.start('download')
+    await held.arrived
+    fault.remove()
+    const fast = await forks.start('download', { env: OTHER })
+    await fast.says('waiting: another run is writing')
+    await slow.kill()
+    held.open()
+    const end = await fast.end
+    expect(end, end.log).toMatchObject({ status: 0 })
+    await rig.expectDownloaded(first)
+  })
+}
+
+test('a run at another commit leaves the partials of a live one alone, and neither ends in false evidence', async () => {
+  rig.stage(first, { commit: 'a'.repeat(40) })
+  const held = gate<SpacesRequest>()
+  const last = ({ range }: SpacesRequest) => range?.startsWith(`bytes=${2 * 5 * 2 ** 20}-`) ?? false
+  rig.spaces.faults.add({ match: (request) => spacesReads(WEIGHTS)(request) && last(request), times: 1, act: held.act })
+  const slow = await forks.start('download')
+  await held.arrived
+  rig.bucket.objects.clear()
+  rig.stage(second, { commit: 'b'.repeat(40) })
+  await forks.mustRun('download', { env: OTHER })
+  const partials = (await rig.files()).filter((name) => name.endsWith('.partial'))
+  expect(partials, 'those of the live run').toEqual([expect.stringMatching(/^model\.safetensors\..{8}\.partial$/)])
+  await expectNoFalseDownload(rig)
+  held.open()
+  const end = await slow.end
+  expect(end, end.log).toMatchObject({ status: 1, message: { cause: 'spaces-unsteady' } })
+  await expectNoFalseDownload(rig)
+  await forks.mustRun('download')
+  await rig.expectDownloaded(second)
+})
