@@ -43,6 +43,6 @@ test('settings names every flag and every variable', () => {
 
 test('every target that the README names is there', async () => {
   const makefile = await readFile('Makefile', 'utf8')
-  for (const [, target] of readme.matchAll(/\bmake (?:-s )?([a-z][a-z0-9-]+)/g))
+  for (const [, target] of readme.matchAll(/(?:`|^ {4}|\$\()make (?:-s )?([a-z][a-z0-9-]+)/gm))
     expect(makefile, target).toMatch(new RegExp(`^${target}:`, 'm'))
 })
