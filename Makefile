@@ -10,8 +10,9 @@ ARGS ?=
 
 # Make would expand what stands in a value, and a shell would run it: values are taken as they are, and reach the
 # scripts through the environment only. So are the scripts' other settings, when they are given to make.
-SETTINGS := MODEL_REVISION MODEL_INCLUDE MODEL_EXCLUDE NAMESPACE MODEL_TIMEOUT SPACES_BUCKET SPACES_ENDPOINT \
-  SPACES_REGION HF_ENDPOINT MODEL_PV MODEL_PVC MOVER_IMAGE MOVER_MEMORY MOVER_BUFFER MOVER_PIP_INDEX_URL VERIFY_LEVEL
+SETTINGS := MODEL_REVISION MODEL_INCLUDE MODEL_EXCLUDE NAMESPACE MODEL_TIMEOUT MODEL_GRACE SPACES_BUCKET \
+  SPACES_ENDPOINT SPACES_REGION HF_ENDPOINT MODEL_PV MODEL_PVC MOVER_IMAGE MOVER_MEMORY MOVER_BUFFER MOVER_PIP_INDEX_URL \
+  VERIFY_LEVEL
 override MODEL := $(value MODEL)
 override CONTEXT := $(value CONTEXT)
 override KUBE_CONTEXT := $(value CONTEXT)
@@ -20,11 +21,11 @@ $(foreach name,$(SETTINGS),$(if $(filter command line,$(origin $(name))),$(eval 
 # A make below this one (the tests call it) starts from its own command line.
 MAKEOVERRIDES =
 
-SCRIPTS := setup-model model-to-spaces model-to-nfs fix-pvc verify slug
-$(SCRIPTS): override export MODEL := $(value MODEL)
-$(SCRIPTS): override export KUBE_CONTEXT := $(value KUBE_CONTEXT)
+SCRIPTS := setup-model model-to-spaces model-to-nfs fix-pvc verify clean-model slug
+$(SCRIPTS) plan: override export MODEL := $(value MODEL)
+$(SCRIPTS) plan: override export KUBE_CONTEXT := $(value KUBE_CONTEXT)
 
-.PHONY: help $(SCRIPTS) demo picture test e2e bench types lint
+.PHONY: help $(SCRIPTS) plan demo picture test e2e bench types lint
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -32,6 +33,9 @@ help: ## list the targets
 
 setup-model: node_modules/.package-lock.json ## the whole way: storage, to Spaces, to NFS, verify
 	@scripts/setup-model.mts $(ARGS)
+
+plan: node_modules/.package-lock.json ## what setup-model would move, and how long that takes; moves nothing
+	@scripts/setup-model.mts --plan $(ARGS)
 
 model-to-spaces: node_modules/.package-lock.json ## hop 1: HuggingFace Hub -> Spaces
 	@scripts/model-to-spaces.mts $(ARGS)
@@ -44,6 +48,9 @@ fix-pvc: node_modules/.package-lock.json ## bind the claim to the NFS volume
 
 verify: node_modules/.package-lock.json ## is the model staged? claim, files, Jobs
 	@scripts/verify.mts $(ARGS)
+
+clean-model: node_modules/.package-lock.json ## remove what a model left; its copies with ARGS='--spaces --nfs'
+	@scripts/clean.mts $(ARGS)
 
 slug: node_modules/.package-lock.json ## the model's part of Job names (MODEL_SLUG)
 	@scripts/slug.mts $(ARGS)

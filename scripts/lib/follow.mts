@@ -1,30 +1,35 @@
-import {
-  type Diagnosis,
-  describePod,
-  diagnoseFailure,
-  diagnosePod,
-  diagnoseWaiting,
-  hasLog,
-  isTrue,
-  newestPod,
-  type Snapshot,
-  terminated,
-} from './diagnosis.mts'
+import type { Diagnosis } from './cause.mts'
+import { deletedPod, diagnoseFailure, diagnosePod, diagnoseWaiting, type Snapshot } from './diagnosis.mts'
 import { Failure, Interrupted } from './failure.mts'
 import { isFinished } from './job.mts'
-import type { Job, Metadata, Pod } from './objects.mts'
+import { KubectlError } from './kubectl.mts'
+import type { Job, Metadata, Node, Pod } from './objects.mts'
 import { Pace, timeoutFailure } from './pace.mts'
+import {
+  describePod,
+  hasLog,
+  isRunning,
+  isTrue,
+  livePod,
+  mayBeLost,
+  newestPod,
+  terminated,
+  unscheduledBecause,
+} from './pod.mts'
 import { PodLog } from './podlog.mts'
 import { parseProgress } from './progress.mts'
 import { type MoverDone, parseReport } from './report.mts'
 import type { Session } from './session.mts'
+import { Stall } from './stall.mts'
 
-/** How long something that may heal (no node yet, a claim pending) is waited for. */
-const GRACE_SECONDS = 120
 const LOG_END_MS = 3000
+/** Lines of a failed pod's log that are told where the log itself was not. */
+const TAIL = 10
 
 /** The Job was deleted by somebody while it was followed. */
-export class JobGone extends Failure {}
+export class JobGone extends Failure {
+  override reason = 'job-deleted'
+}
 
 /** A Job that is followed to its end, with its log passed on as it comes. */
 export class Follower {
@@ -33,16 +38,24 @@ export class Follower {
   readonly #stays: boolean
   #log: PodLog | undefined
   #said = ''
-  #hindered: { cause: string; since: number } | undefined
+  #hindered: { by: Diagnosis; since: number } | undefined
+  readonly #stall: Stall
   #lastLine = ''
+  #tail: string[] = []
   #keptBack: string[] = []
-  readonly #failedPods = new Set<string>()
+  /** Names of the pods that are there or were, by uid, and those whose end was told. */
+  readonly #pods = new Map<string, string>()
+  readonly #ended = new Set<string>()
+  /** What became of the last pod that ended badly, for when nothing else is left of it. */
+  #lastEnd: Diagnosis | undefined
+  #nodesHidden = false
 
   /** `stays`: the Job goes on without us, and whoever is told of an end is told how to come back. */
   constructor(session: Session, job: Metadata, stays: boolean) {
     this.#session = session
     this.#job = job
     this.#stays = stays
+    this.#stall = new Stall(session.settings.grace)
   }
 
   /** Waits for Complete and gives the mover's report; throws on Failed, on what cannot heal, and after the timeout. */
@@ -56,8 +69,8 @@ export class Follower {
         await this.#tell(snapshot)
         if (isTrue(snapshot.job.status.conditions, 'Complete')) return await this.#completed(snapshot)
         if (isTrue(snapshot.job.status.conditions, 'Failed')) throw this.#failed(snapshot)
-        const hindrance = diagnoseWaiting(snapshot)
-        if (this.#isHopeless(hindrance)) {
+        const hindrance = this.#hindered?.by
+        if (hindrance && this.#isHopeless()) {
           if (this.#stays) story.advice(`Job ${this.#job.name} stays in the cluster as it is; ${this.#howToStop()}`)
           throw failureOf(hindrance)
         }
@@ -82,31 +95,78 @@ export class Follower {
     if (!job || (job.metadata.deletionTimestamp && !isFinished(job)))
       throw new JobGone(`Job ${name} was deleted while it ran`, `start it again: ${this.#session.again}`)
     const pods = found.filter((one): one is Pod => one.kind === 'Pod' && isOwnedBy(one, uid))
-    const newest = newestPod(pods)
-    // Events only matter while nothing runs: they say what the conditions leave out.
-    const silent = !newest || !hasLog(newest)
-    const events = silent ? await cluster.events(newest ? newest.metadata.uid : uid) : []
-    return { job, pods, events }
+    const live = livePod(pods)
+    // Events and nodes only matter where nothing runs: they say what the conditions leave out.
+    const silent = live ? !hasLog(live) : !isFinished(job)
+    const [events, nodes] = await Promise.all([
+      silent ? cluster.events(live?.metadata.uid ?? uid) : [],
+      live && (unscheduledBecause(live) || mayBeLost(live)) ? this.#nodes() : undefined,
+    ])
+    return { job, pods, events, ...(nodes ? { nodes } : {}) }
   }
 
-  /** Passes on what is new: the state of the newest pod, retries and their causes, log lines. */
-  async #tell({ pods, job, events }: Snapshot): Promise<void> {
-    const { story } = this.#session
-    for (const pod of pods) {
-      if (pod.status.phase !== 'Failed' || this.#failedPods.has(pod.metadata.uid)) continue
-      this.#failedPods.add(pod.metadata.uid)
-      await this.#drain(pod)
-      if (isTrue(job.status.conditions, 'Failed')) continue
-      const why = diagnosePod(pod)?.detail ?? 'no reason given'
-      story.detail(`pod ${pod.metadata.name} failed, the Job tries again: ${why}`)
+  /** undefined: this user may not look at them. */
+  async #nodes(): Promise<Node[] | undefined> {
+    if (this.#nodesHidden) return undefined
+    try {
+      return await this.#session.cluster.list<Node>('nodes', '')
+    } catch (error) {
+      if (!(error instanceof KubectlError) || error.reason !== 'forbidden') throw error
+      this.#nodesHidden = true
+      return undefined
     }
-    const pod = newestPod(pods)
-    const hindrance = diagnoseWaiting({ job, pods, events })
+  }
+
+  /** Passes on what is new: the state of the live pod, retries and their causes, log lines. */
+  async #tell(snapshot: Snapshot): Promise<void> {
+    const { story } = this.#session
+    const { pods } = snapshot
+    await this.#tellEnds(snapshot)
+    const pod = livePod(pods)
+    const hindrance = this.#hindranceOf(snapshot, pod)
     const now = hindrance?.detail ?? (pod && describePod(pod))
     // What ends the wait is said at the end.
-    if (now && now !== this.#said && !hindrance?.fatal) story.detail(now)
+    if (now && now !== this.#said && !hindrance?.fatal) {
+      story.detail(now)
+      if (hindrance) story.detail(hindrance.next)
+    }
     this.#said = now ?? this.#said
+    if (hindrance?.cause !== this.#hindered?.by.cause) this.#hindered = undefined
+    if (hindrance) this.#hindered = { by: hindrance, since: this.#hindered?.since ?? performance.now() }
     if (pod && hasLog(pod)) (await this.#logOf(pod)).resume(terminated(pod) !== undefined)
+  }
+
+  #hindranceOf(snapshot: Snapshot, pod: Pod | undefined): Diagnosis | undefined {
+    const found = diagnoseWaiting(snapshot)
+    if (found || !pod || !isRunning(pod) || this.#log?.pod !== pod.metadata.name) return found
+    const { name } = pod.metadata
+    return this.#stall.diagnose(name, this.#session.cluster.command('logs', name, '--tail=20'))
+  }
+
+  /** Tells of each pod that has failed or was deleted, once, and why. */
+  async #tellEnds({ pods, job }: Snapshot): Promise<void> {
+    const over = ['Failed', 'FailureTarget', 'Complete'].some((type) => isTrue(job.status.conditions, type))
+    for (const pod of [...pods].sort(byAge)) {
+      const { uid, name } = pod.metadata
+      this.#pods.set(uid, name)
+      if (pod.status.phase === 'Succeeded') this.#ended.add(uid)
+      if (pod.status.phase !== 'Failed' || this.#ended.has(uid)) continue
+      this.#ended.add(uid)
+      await this.#drain(pod)
+      this.#lastEnd = diagnosePod(pod)
+      if (!over) this.#sayRetry(`pod ${name} failed`, this.#lastEnd)
+    }
+    const there = new Set(pods.map(({ metadata }) => metadata.uid))
+    for (const [uid, name] of this.#pods) {
+      if (there.has(uid) || this.#ended.has(uid)) continue
+      this.#ended.add(uid)
+      this.#lastEnd = deletedPod(name)
+      if (!over) this.#sayRetry(`pod ${name} is gone`, this.#lastEnd)
+    }
+  }
+
+  #sayRetry(fact: string, why: Diagnosis | undefined): void {
+    if (!why?.fatal) this.#session.story.detail(`${fact}, the Job tries again: ${why?.detail ?? 'no reason given'}`)
   }
 
   async #completed({ pods }: Snapshot): Promise<MoverDone | undefined> {
@@ -118,11 +178,13 @@ export class Follower {
   }
 
   #failed(snapshot: Snapshot): Failure {
+    const { story } = this.#session
     const pod = newestPod(snapshot.pods)
+    // The log was passed on as it came, unless nothing but failures is told.
+    if (story.quiet) for (const line of this.#tail) story.advice(line)
     // A termination message that got lost on the way leaves these as the only words there are.
-    if (pod && !parseReport(terminated(pod)?.message))
-      for (const line of this.#keptBack) this.#session.story.detail(line)
-    return failureOf(diagnoseFailure(snapshot))
+    if (pod && !parseReport(terminated(pod)?.message)) for (const line of this.#keptBack) story.advice(line)
+    return failureOf(diagnoseFailure(snapshot, this.#lastEnd))
   }
 
   async #logOf(pod: Pod): Promise<PodLog> {
@@ -130,6 +192,8 @@ export class Follower {
     if (this.#log?.pod !== name) {
       await this.#log?.finish(0)
       this.#keptBack = []
+      this.#tail = []
+      this.#stall.reset()
       this.#log = new PodLog(this.#session.cluster, name, (line) => this.#pass(line))
     }
     return this.#log
@@ -147,26 +211,29 @@ export class Follower {
     const progress = parseProgress(line)
     // The mover's last two lines are its cause and next step, which are ours to say, at the end.
     if (/^(failed|next): /.test(line)) this.#keptBack.push(line)
-    else if (progress) this.#session.story.progress(progress)
-    else if (line !== '' && line !== this.#lastLine) this.#session.story.detail(line)
+    else if (progress) {
+      this.#stall.note(progress)
+      this.#session.story.progress(progress)
+    } else if (line !== '' && line !== this.#lastLine) {
+      this.#session.story.detail(line)
+      this.#tail = [...this.#tail, line].slice(-TAIL)
+    }
     this.#lastLine = line
   }
 
-  #isHopeless(hindrance: Diagnosis | undefined): hindrance is Diagnosis {
-    if (!hindrance) {
-      this.#hindered = undefined
-      return false
-    }
-    if (this.#hindered?.cause !== hindrance.cause) this.#hindered = { cause: hindrance.cause, since: performance.now() }
-    return hindrance.fatal || performance.now() - this.#hindered.since > GRACE_SECONDS * 1000
+  #isHopeless(): boolean {
+    if (!this.#hindered) return false
+    const { by, since } = this.#hindered
+    return by.fatal || (!by.patient && performance.now() - since >= this.#session.settings.grace * 1000)
   }
 
   #overdue(): Failure {
     const { settings, again } = this.#session
-    const fact = `Job ${this.#job.name} is not done after ${settings.timeout} s`
-    return this.#stays
-      ? timeoutFailure(`${fact}; it goes on in the cluster`, `follow it again: ${again}`)
-      : timeoutFailure(fact, 'give it longer with --timeout')
+    const why = this.#hindered ? `: ${this.#hindered.by.detail}` : ''
+    const fact = `Job ${this.#job.name} is not done after ${settings.timeout} s${why}`
+    if (!this.#stays) return timeoutFailure(fact, 'give it longer with --timeout')
+    this.#session.story.advice(`Job ${this.#job.name} goes on in the cluster; ${this.#howToStop()}`)
+    return timeoutFailure(fact, `follow it again: ${again}`)
   }
 
   #sayHowToComeBack(): void {
@@ -182,6 +249,10 @@ export class Follower {
 
 function isOwnedBy({ metadata }: Pod, uid: string): boolean {
   return metadata.ownerReferences?.some((owner) => owner.uid === uid) ?? false
+}
+
+function byAge(a: Pod, b: Pod): number {
+  return newestPod([a, b]) === a ? 1 : -1
 }
 
 function failureOf({ cause, detail, next }: Diagnosis): Failure {

@@ -1,10 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { isTrue } from './diagnosis.mts'
 import { Failure } from './failure.mts'
 import { type Kubectl, KubectlError } from './kubectl.mts'
 import { annotation, type ConfigMapManifest, hashOf, type JobManifest, settingsOf } from './manifest.mts'
 import type { Job, Metadata } from './objects.mts'
 import { Pace, timeoutFailure } from './pace.mts'
+import { isTrue } from './pod.mts'
 import type { Session } from './session.mts'
 
 const LOOK_MS = 200

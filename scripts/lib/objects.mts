@@ -73,7 +73,7 @@ export interface Taint {
 export interface Node {
   metadata: Metadata
   spec: { taints?: Taint[] }
-  status: { allocatable?: Record<string, string> }
+  status: { allocatable?: Record<string, string>; conditions?: Condition[] }
 }
 
 export interface Job {
@@ -81,6 +81,11 @@ export interface Job {
   metadata: Metadata
   spec: JobSpec
   status: { conditions?: Condition[]; active?: number; failed?: number; succeeded?: number; completionTime?: string }
+}
+
+export interface ConfigMap {
+  kind: 'ConfigMap'
+  metadata: Metadata
 }
 
 export interface TerminatedState {
@@ -102,7 +107,13 @@ export interface ContainerStatus {
 export interface Pod {
   kind: 'Pod'
   metadata: Metadata
-  spec: { nodeName?: string; containers: Container[]; volumes?: Volume[] }
+  spec: {
+    nodeName?: string
+    containers: Container[]
+    volumes?: Volume[]
+    tolerations?: Toleration[]
+    nodeSelector?: Record<string, string>
+  }
   status: {
     phase?: string
     reason?: string

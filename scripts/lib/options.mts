@@ -13,6 +13,8 @@ export interface Option {
   repeatable?: boolean
   /** An environment variable that is there and empty counts, instead of standing for the default. */
   emptyCounts?: boolean
+  /** Why the scripts that do not take it have no use for it, where somebody may wonder. */
+  absent?: string
   /** Why a value cannot be used; undefined when it can. */
   problem?: (value: string) => string | undefined
 }
@@ -102,6 +104,14 @@ export const options = {
     default: '1800',
     help: 'how long to wait for each Job; it goes on without us',
     problem: matches(/^[1-9][0-9]{0,6}$/, 'it is a whole number of seconds, 1 to 9999999'),
+  },
+  grace: {
+    flag: 'grace',
+    environment: 'MODEL_GRACE',
+    value: 'SECONDS',
+    default: '120',
+    help: 'how long to wait for what may heal by itself: no free node, an unbound claim, a failing mount',
+    problem: matches(/^[0-9]{1,7}$/, 'it is a whole number of seconds, 0 to 9999999'),
   },
   bucket: {
     flag: 'bucket',
@@ -195,9 +205,26 @@ export const options = {
     flag: 'spaces',
     help: 'the copy in Spaces: verify looks at it instead of the volume, clean removes it',
   },
+  nfs: {
+    flag: 'nfs',
+    help: 'the copy on the NFS volume: clean removes it',
+  },
+  yes: {
+    flag: 'yes',
+    help: 'remove without a question',
+  },
   repair: {
     flag: 'repair',
     help: 'trust nothing: hash every file that is there, and move again those that are wrong',
+  },
+  dryRun: {
+    flag: 'dry-run',
+    help: 'say what would be done and print the manifests, change nothing',
+    absent: 'what changes nothing needs none',
+  },
+  plan: {
+    flag: 'plan',
+    help: 'ask the cluster what would move and how long it takes, move nothing',
   },
   json: {
     flag: 'json',
@@ -227,6 +254,7 @@ export const transferOptions = [
   'context',
   'namespace',
   'timeout',
+  'grace',
   'bucket',
   'endpoint',
   'region',

@@ -2,6 +2,9 @@ import { StringDecoder } from 'node:string_decoder'
 import type { Kubectl } from './kubectl.mts'
 import { CONTAINER } from './manifest.mts'
 
+/** The mover writes a line every 10 s. */
+const SILENT_MS = 35_000
+
 /**
  * The log of one pod, line by line, as it is written.
  *
@@ -13,6 +16,9 @@ export class PodLog {
   readonly #cluster: Pick<Kubectl, 'followLog'>
   readonly #onLine: (line: string) => void
   readonly #stop = new AbortController()
+  /** When the last line came, or the log was last asked for. */
+  #heard = 0
+  #connection = new AbortController()
   #running: Promise<void> | undefined
   #drained = false
   #lastStamp = ''
@@ -27,8 +33,15 @@ export class PodLog {
 
   /** Follows the log unless that is under way; `last`: nothing is written any more, so once will do. */
   resume(last: boolean): void {
-    if (this.#running || this.#drained || this.#stop.signal.aborted) return
+    if (this.#running) {
+      // A connection that nobody closed (a laptop slept, a VPN changed) looks like a mover that says nothing.
+      if (performance.now() - this.#heard > SILENT_MS) this.#connection.abort()
+      return
+    }
+    if (this.#drained || this.#stop.signal.aborted) return
     this.#drained = last
+    this.#heard = performance.now()
+    this.#connection = new AbortController()
     const decoder = new StringDecoder('utf8')
     let rest = ''
     const onChunk = (chunk: Buffer) => {
@@ -38,7 +51,13 @@ export class PodLog {
     }
     // A log that cannot be had is no failure of the Job: the next look at it tries again.
     this.#running = this.#cluster
-      .followLog(this.pod, CONTAINER, this.#lastStamp || undefined, onChunk, this.#stop.signal)
+      .followLog(
+        this.pod,
+        CONTAINER,
+        this.#lastStamp || undefined,
+        onChunk,
+        AbortSignal.any([this.#stop.signal, this.#connection.signal]),
+      )
       .catch(() => undefined)
       .finally(() => {
         this.#running = undefined
@@ -54,6 +73,7 @@ export class PodLog {
   }
 
   #take(stamped: string): void {
+    this.#heard = performance.now()
     const space = stamped.indexOf(' ')
     const stamp = stamped.slice(0, space)
     if (stamp < this.#lastStamp || this.#lastLines.has(stamped)) return

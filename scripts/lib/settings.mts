@@ -12,6 +12,8 @@ export interface Settings {
   namespace: string
   /** Seconds for each Job. */
   timeout: number
+  /** Seconds for what may heal by itself. */
+  grace: number
   bucket: string
   endpoint: string
   region: string
@@ -24,8 +26,12 @@ export interface Settings {
   pipIndexUrl: string | undefined
   level: string
   spaces: boolean
+  nfs: boolean
+  yes: boolean
   repair: boolean
   restart: boolean
+  dryRun: boolean
+  plan: boolean
   json: boolean
   quiet: boolean
 }
@@ -75,6 +81,7 @@ export function readSettings(script: string, names: readonly OptionName[], args:
     context: must('context'),
     namespace: must('namespace'),
     timeout: Number(must('timeout')),
+    grace: Number(must('grace')),
     bucket: must('bucket'),
     endpoint: must('endpoint'),
     region: must('region'),
@@ -87,11 +94,16 @@ export function readSettings(script: string, names: readonly OptionName[], args:
     pipIndexUrl: text('pipIndexUrl'),
     level: must('level'),
     spaces: flags.has('spaces'),
+    nfs: flags.has('nfs'),
+    yes: flags.has('yes'),
     repair: flags.has('repair'),
     restart: flags.has('restart'),
+    dryRun: flags.has('dry-run'),
+    plan: flags.has('plan'),
     json: flags.has('json'),
     quiet: flags.has('quiet'),
   }
+  if (settings.plan && settings.dryRun) problems.push('--plan and --dry-run exclude each other: take one of them')
   if (problems.length > 0) throw usage(script, problems.join('\n'))
   return Object.freeze(settings)
 }
@@ -159,8 +171,9 @@ function explainStrange(script: string, arg: string, taken: readonly Option[]): 
   if (!arg.startsWith('-'))
     return `${JSON.stringify(arg)} is not expected: every value has a flag, such as --model ${arg}`
   const [name = ''] = arg.replace(/^-+/, '').split('=')
-  const elsewhere = Object.values(table).some((option) => option.flag === name)
-  if (elsewhere) return `--${name} is an option of other scripts, ${script} has no use for it`
+  const elsewhere = Object.values(table).find((option) => option.flag === name)
+  if (elsewhere)
+    return `--${name} is an option of other scripts, ${script} has no use for it${elsewhere.absent ? `: ${elsewhere.absent}` : ''}`
   const near = nearest(name, ['help', ...taken.map((option) => option.flag)])
   return `${arg.split('=')[0]} is no option of ${script}${near ? `; did you mean --${near}?` : ''}`
 }

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest'
-import { describePod, diagnoseFailure, diagnosePod, diagnoseWaiting } from '../../scripts/lib/diagnosis.mts'
-import type { Condition, ContainerStatus, Event, Job, Pod } from '../../scripts/lib/objects.mts'
+import { deletedPod, diagnoseFailure, diagnosePod, diagnoseWaiting } from '../../scripts/lib/diagnosis.mts'
+import type { Condition, ContainerStatus, Event, Job, Node, Pod } from '../../scripts/lib/objects.mts'
+import { describePod } from '../../scripts/lib/pod.mts'
 
 // The messages are those of a real 1.33 cluster.
 
@@ -56,6 +57,7 @@ function event(of: string, reason: string, message: string): Event {
 }
 
 const gated = JSON.stringify({ state: 'failed', cause: 'gated', detail: 'a/b is gated', next: 'ask for access' })
+const stopped = JSON.stringify({ state: 'failed', cause: 'stopped', detail: 'told to stop', next: 'again' })
 const mismatch = JSON.stringify({
   state: 'failed',
   cause: 'mismatch',
@@ -158,6 +160,21 @@ describe('a pod that waits', () => {
       { cause: 'claim-pending', next: /fix-pvc/, fatal: false },
     ],
     [
+      'a claim whose volume is gone',
+      pod({
+        node: '',
+        status: {
+          conditions: [
+            unschedulable(
+              '0/2 nodes are available: persistentvolumeclaim "models" bound to non-existent persistentvolume "pv". preemption: 0/2',
+            ),
+          ],
+        },
+      }),
+      [],
+      { cause: 'claim-lost', detail: /^PVC models is Lost: .* persistentvolume "pv"$/, fatal: true },
+    ],
+    [
       'a node that fits',
       pod({
         node: '',
@@ -197,6 +214,63 @@ describe('a pod that waits', () => {
     expect(diagnoseWaiting({ job: job(), pods: [pod({})], events })).toBeUndefined()
   })
 
+  test('for a node that is there, and large enough or not', () => {
+    const message = '0/1 nodes are available: 1 Insufficient memory.'
+    const waiting = pod({ node: '', status: { conditions: [unschedulable(message)] } })
+    const [mover] = waiting.spec.containers
+    if (mover) mover.resources.requests = { memory: '2Gi' }
+    const look = (memory: string) =>
+      diagnoseWaiting({ job: job(), pods: [waiting], events: [], nodes: [node({ memory })] })
+    expect(look('4Gi')).toMatchObject({
+      cause: 'unschedulable',
+      detail: expect.stringContaining(message),
+      fatal: false,
+    })
+    expect(look('1Gi')).toMatchObject({ cause: 'unschedulable', detail: expect.stringContaining('1Gi'), fatal: true })
+  })
+
+  test('for a node that is silent', () => {
+    const running = { state: { running: { startedAt: '' } } }
+    const unready = { conditions: [{ type: 'Ready', status: 'False' }] }
+    const silent = [node({}, 'Unknown')]
+    const cutOff = pod({ ...running, status: { phase: 'Running', ...unready } })
+    const look = (one: Pod, nodes?: Node[], succeeded = 0) =>
+      diagnoseWaiting({
+        job: { ...job(), status: { succeeded } },
+        pods: [one],
+        events: [],
+        ...(nodes ? { nodes } : {}),
+      })
+    expect(look(cutOff, silent)).toMatchObject({ cause: 'node-lost', fatal: false, patient: true })
+    expect(look(cutOff, [node({})])).toBeUndefined()
+    expect(look(pod({ ...running, status: { phase: 'Running' } }), silent)).toBeUndefined()
+
+    const leaving = (deletionTimestamp: string) => ({ ...cutOff, metadata: { ...cutOff.metadata, deletionTimestamp } })
+    const future = new Date(Date.now() + 60_000).toISOString()
+    expect(look(leaving(future), silent)).toMatchObject({
+      cause: 'node-lost',
+      detail: expect.stringContaining('makes no other pod'),
+    })
+    expect(look(leaving(future), silent, 1)).toMatchObject({ detail: expect.stringContaining('is not Complete while') })
+    expect(look(leaving(future)), 'it has time to end').toBeUndefined()
+    expect(look(leaving('2026-01-01T00:00:00Z')), 'nodes that may not be looked at').toMatchObject({
+      cause: 'node-lost',
+    })
+  })
+
+  test('is not said to wait when its predecessor can never run', () => {
+    const broken = failed({ exitCode: 128, reason: 'StartError', message: 'exec: "python": not found' })
+    expect(diagnoseWaiting({ job: job(), pods: [broken], events: [] })).toMatchObject({ cause: 'cannot-start' })
+  })
+
+  test('to be made again: a quota that was lowered meanwhile, until a pod is made', () => {
+    const refused = event('j', 'FailedCreate', 'Error creating: pods "x" is forbidden: exceeded quota: q')
+    const made = event('j', 'SuccessfulCreate', 'Created pod: x')
+    const look = (...events: Event[]) => diagnoseWaiting({ job: job(), pods: [failed({ exitCode: 1 })], events })
+    expect(look(made, refused)).toMatchObject({ cause: 'pod-refused' })
+    expect(look(refused, made)).toBeUndefined()
+  })
+
   test('to be created at all: quota, admission', () => {
     const events = [event('j', 'FailedCreate', 'Error creating: pods "x" is forbidden: exceeded quota: q')]
     const found = diagnoseWaiting({ job: job(), pods: [], events })
@@ -228,7 +302,32 @@ describe('a pod that failed', () => {
     [
       'evicted',
       failed({ exitCode: 137 }, { reason: 'Evicted', message: 'The node was low on resource: ephemeral-storage.' }),
-      { cause: 'evicted', detail: 'pod p was evicted from node n1: The node was low on resource: ephemeral-storage.' },
+      {
+        cause: 'evicted',
+        detail: 'pod p was evicted from node n1: The node was low on resource: ephemeral-storage.',
+        next: /^free ephemeral-storage on the node/,
+      },
+    ],
+    [
+      'evicted for its own disk',
+      failed(
+        { exitCode: 137 },
+        { reason: 'Evicted', message: 'Pod ephemeral local storage usage exceeds the total limit of containers 1Gi.' },
+      ),
+      { cause: 'evicted', detail: expect.stringContaining('exceeds the total limit'), next: /^free ephemeral-storage/ },
+    ],
+    [
+      'deleted by somebody',
+      {
+        ...failed({ exitCode: 143, message: stopped }),
+        metadata: { ...metadata('p'), deletionTimestamp: '2026-01-01T00:00:00Z' },
+      },
+      { cause: 'pod-deleted', detail: 'pod p was deleted; what it had moved is kept' },
+    ],
+    [
+      'told to stop by nobody knows whom',
+      failed({ exitCode: 143, message: stopped }),
+      { cause: 'stopped', detail: 'told to stop' },
     ],
     [
       'with its node',
@@ -291,6 +390,11 @@ describe('a Job that failed', () => {
     expect(found).toMatchObject({ cause: 'deadline', detail: expect.stringContaining('86400 s') })
   })
 
+  test('whose pods are gone, of which one was seen', () => {
+    const snapshot = { job: job({ reason: 'BackoffLimitExceeded' }), pods: [], events: [] }
+    expect(diagnoseFailure(snapshot, deletedPod('p'))).toMatchObject({ cause: 'pod-deleted', fatal: true })
+  })
+
   test('without a pod that is left', () => {
     const found = diagnoseFailure({ job: job({ reason: 'BackoffLimitExceeded' }), pods: [], events: [] })
     expect(found).toMatchObject({ cause: 'no-pod-left', detail: expect.stringContaining('BackoffLimitExceeded') })
@@ -304,6 +408,14 @@ test.each<[string | undefined, Pod]>([
   [undefined, pod({ state: { terminated: { exitCode: 0 } }, status: { phase: 'Running' } })],
   [undefined, pod({ status: { phase: 'Succeeded' } })],
 ])('described: %s', (words, one) => expect(describePod(one)).toBe(words))
+
+function node(allocatable: Record<string, string>, ready = 'True'): Node {
+  return {
+    metadata: metadata('n1'),
+    spec: {},
+    status: { allocatable, conditions: [{ type: 'Ready', status: ready }] },
+  }
+}
 
 function unschedulable(message: string): Condition {
   return { type: 'PodScheduled', status: 'False', reason: 'Unschedulable', message }

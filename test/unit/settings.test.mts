@@ -28,6 +28,7 @@ test('defaults are those of the spec', () => {
     context: 'do-nyc2-gtc-demo',
     namespace: 'dynamo-workload',
     timeout: 1800,
+    grace: 120,
     bucket: 'do-gtc2026-doks-demo',
     endpoint: 'https://atl1.digitaloceanspaces.com',
     region: 'atl1',

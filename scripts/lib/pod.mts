@@ -1,0 +1,61 @@
+import { CONTAINER } from './manifest.mts'
+import type { Condition, ContainerStatus, Pod, TerminatedState } from './objects.mts'
+
+export function isTrue(conditions: readonly Condition[] | undefined, type: string): Condition | undefined {
+  return conditions?.find((condition) => condition.type === type && condition.status === 'True')
+}
+
+export function newestPod(pods: readonly Pod[]): Pod | undefined {
+  const at = (pod: Pod) => `${pod.metadata.creationTimestamp} ${pod.metadata.name}`
+  return [...pods].sort((a, b) => (at(a) < at(b) ? -1 : 1)).at(-1)
+}
+
+/** The pod that the Job waits for: the newest one that has not ended. */
+export function livePod(pods: readonly Pod[]): Pod | undefined {
+  return newestPod(pods.filter(({ status }) => status.phase !== 'Failed' && status.phase !== 'Succeeded'))
+}
+
+/** What a pod is doing, in a few words; undefined when it has ended, which others have more to say about. */
+export function describePod(pod: Pod): string | undefined {
+  const { name } = pod.metadata
+  const node = pod.spec.nodeName ? ` on ${pod.spec.nodeName}` : ''
+  if (pod.status.phase === 'Succeeded' || pod.status.phase === 'Failed' || terminated(pod)) return undefined
+  if (pod.metadata.deletionTimestamp) return `pod ${name} is being stopped${node}`
+  if (isRunning(pod)) return `pod ${name} runs${node}`
+  if (!pod.spec.nodeName) return `pod ${name} waits for a node`
+  return `pod ${name} starts${node}`
+}
+
+/** Whether the container has written, or may be writing, a log. */
+export function hasLog(pod: Pod): boolean {
+  return isRunning(pod) || terminated(pod) !== undefined
+}
+
+export function isRunning(pod: Pod): boolean {
+  return moverOf(pod)?.state?.running !== undefined
+}
+
+export function terminated(pod: Pod): TerminatedState | undefined {
+  return moverOf(pod)?.state?.terminated
+}
+
+export function moverOf(pod: Pod): ContainerStatus | undefined {
+  return pod.status.containerStatuses?.find((status) => status.name === CONTAINER)
+}
+
+/** A message of the scheduler: why no node takes the pod; undefined when it has one or was not looked at. */
+export function unscheduledBecause(pod: Pod): string | undefined {
+  const condition = pod.status.conditions?.find((one) => one.type === 'PodScheduled' && one.status === 'False')
+  return condition?.message?.replace(/ ?preemption: .*$/s, '')
+}
+
+/**
+ * Whether the node it runs on may be lost: the pod is to end, or is not ready though it runs.
+ *
+ * The mover has no readiness probe: only the node controller calls a running pod unready, when its node is silent.
+ */
+export function mayBeLost(pod: Pod): boolean {
+  if (!pod.spec.nodeName) return false
+  const ready = pod.status.conditions?.find(({ type }) => type === 'Ready')
+  return pod.metadata.deletionTimestamp !== undefined || (isRunning(pod) && ready?.status === 'False')
+}
