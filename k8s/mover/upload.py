@@ -42,7 +42,7 @@ class Survey:
     listing: Listing
     old: Evidence | None
     plan: Plan | None
-    has_sentinel: bool
+    sentinel: tuple[bytes, datetime] | None
 
     @property
     def size(self) -> int:
@@ -87,9 +87,7 @@ class Upload:
         left_out = self._choose(self._settle_commit(old, plan))
         self._collect_proofs(old, sentinel[1] if sentinel else None, plan, listing)
         wanted = list(self._wanted.values())
-        survey = Survey(
-            self._commit, wanted, left_out, self._exclude, dict(self._proofs), listing, old, plan, sentinel is not None
-        )
+        survey = Survey(self._commit, wanted, left_out, self._exclude, dict(self._proofs), listing, old, plan, sentinel)
         self._progress.expect(len(wanted), survey.size)
         there = sum(proof.size for proof in survey.proofs.values())
         says = f"commit {survey.commit}, {counted(len(wanted))}, {human(survey.size)}"
@@ -215,8 +213,7 @@ class Upload:
         known = {file.path for file in old.files} if old else set()
         known |= set(plan.known) if plan else set()
         self._write_plan(known)
-        if survey.has_sentinel:
-            self._spaces.delete(UPLOAD_SENTINEL)
+        self._withdraw_evidence(survey)
         self._progress.hash(sum(proof.size for proof in self._proofs.values()))
         self._progress.finish(len(self._proofs))
         listing = self._prove_all(listing)
@@ -230,12 +227,33 @@ class Upload:
         self._abort_abandoned(listing)
         self._ledger.clear(listing.objects)
 
+    def _withdraw_evidence(self, survey: Survey) -> None:
+        """Removes what was found not to be true, behind the plan and before the first change.
+
+        In this order, since whoever writes evidence looks at the plan once more behind it: one of the two sees the other.
+        """
+        found = self._spaces.read(UPLOAD_SENTINEL)
+        if found is None:
+            return
+        if found == survey.sentinel:
+            self._spaces.delete(UPLOAD_SENTINEL)
+            return
+        now = self._read_sentinel(found[0])
+        if now is None or (now.commit, now.include, now.exclude) != (self._commit, self._include, self._exclude):
+            raise Failure("spaces-unsteady", f"another run finished other files of {self._settings.model} just now")
+        print("another run finished this commit just now: its evidence stays", flush=True)
+
     def _write_evidence(self, listing: Listing) -> Listing:
         """Writes it, and takes it back where the objects are not those that were proved; gives the listing behind it."""
         for _ in range(ROUNDS):
             self._await_rest(listing)
             self._check_plan()
             self._spaces.put(UPLOAD_SENTINEL, self._evidence().dump())
+            try:
+                self._check_plan()
+            except Failure:
+                self._spaces.delete(UPLOAD_SENTINEL)
+                raise
             listing = self._spaces.listing()
             if all(proof.covers(listing.objects.get(path)) for path, proof in self._proofs.items()):
                 return listing
