@@ -1,9 +1,9 @@
 import { mkdir, rm } from 'node:fs/promises'
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
-import { gate } from '../local/faults.mts'
+import { gate, runAfter } from '../local/faults.mts'
 import type { HubRepo } from '../local/hub.mts'
 import { seededBytes } from '../local/model.mts'
-import type { SpacesRequest } from '../local/spaces.mts'
+import { isChange, type SpacesRequest } from '../local/spaces.mts'
 import { Forks } from './forks.mts'
 import { ageUploads, emptyBucket, expectNoFalseDownload, expectNoFalseUpload, hurry } from './kills.mts'
 import { mixedModel, type Rig, spacesReads, startRig } from './mover.mts'
@@ -100,6 +100,36 @@ test('a run at another commit takes over: the first one gives way instead of put
     evidence.remove()
     // It may find objects that the other one put there meanwhile, and then mends or gives up; its Job's next pod ends well.
     expect([0, 1], stage).toContain((await fast.end).status)
+    await expectNoFalseUpload(rig)
+    await forks.mustRun('upload', { env: OTHER })
+    ageUploads(rig)
+    await forks.mustRun('upload', { env: OTHER })
+    await rig.expectUploaded(second)
+  }
+})
+
+test('a run that is late ends in no false evidence, and begins nothing under the evidence of another commit', async () => {
+  for (const [stage, match] of STAGES) {
+    emptyBucket(rig)
+    rig.spaces.faults.clear()
+    hurry(rig)
+    await rig.hub.push(first)
+    const held = gate<SpacesRequest>()
+    rig.spaces.faults.add({ match, times: 1, act: held.act })
+    const late = await forks.start('upload')
+    await held.arrived
+    await rig.hub.push(second)
+    await forks.mustRun('upload', { env: OTHER })
+    const falsehoods: string[] = []
+    rig.spaces.faults.add({
+      match: isChange,
+      act: runAfter(({ operation }) => expectNoFalseUpload(rig).catch(() => falsehoods.push(operation))),
+    })
+    held.open()
+    const end = await late.end
+    expect([0, 1], `${stage}: ${end.log}`).toContain(end.status)
+    // Later than that nothing but the times of the objects tells, which S3 has no lock for.
+    if (stage === 'its plan') expect(falsehoods).toEqual([])
     await expectNoFalseUpload(rig)
     await forks.mustRun('upload', { env: OTHER })
     ageUploads(rig)
