@@ -156,7 +156,8 @@ class Download:
         for file in missing:
             self._volume.check_parents(file.path, removed=gone)
         self._discard_partials({self._volume.partial(file) for file in missing})
-        self._check_space(missing, gone)
+        candidates = self._candidates(missing, unchanged)
+        self._check_space([file for file in missing if file not in candidates], gone)
         self._volume.make_parents(DOWNLOAD_SENTINEL)
         old_paths = [(File(path, 0, ""), None) for path in sorted(known | wanted)]
         self._volume.append_journal([*old_paths, *unchanged])
@@ -167,7 +168,10 @@ class Download:
         for path in gone:
             print(f"removing {path}: it was of an earlier commit or filter", flush=True)
             self._volume.remove(path)
-        missing = self._adopt(missing)
+        if candidates:
+            adopted = self._adopt(candidates)
+            missing = [file for file in missing if file.path not in adopted]
+            self._check_space(missing, [])
         self._progress.enter("moving")
         for file in missing:
             self._volume.make_parents(file.path)
@@ -188,15 +192,18 @@ class Download:
         self._volume.write_document(DOWNLOAD_SENTINEL, self._body)
         self._tidy()
 
+    def _candidates(self, missing: list[File], unchanged: list[tuple[File, Mark]]) -> list[File]:
+        """Files that may be on the volume already: of the right size, and not known to be other bytes."""
+        known = set() if self._settings.repair else {file.path for file, _ in unchanged}
+        marks = {file: self._volume.mark(file.path) for file in missing if file.path not in known}
+        return [file for file, mark in marks.items() if mark and mark.size == file.size]
+
     def _check_space(self, missing: list[File], gone: list[str]) -> None:
+        """A replaced file stays until its successor is proved, so that it makes no room; `gone` ones go first."""
         needed = sum(file.size for file in missing)
         for path in [self._volume.partial(file) for file in missing] + gone:
             mark = self._volume.mark(path)
             needed -= mark.size if mark else 0
-        for file in missing:
-            mark = self._volume.mark(file.path)
-            # Of the right size: hashed first, and most often adopted. A replaced file stays until its successor is proved.
-            needed -= file.size if mark and mark.size == file.size else 0
         free = self._volume.free()
         if needed > free:
             raise Failure(
@@ -204,20 +211,15 @@ class Download:
                 f"{needed} B are needed and {free} B are free on the volume ({needed / 1e9:.1f} of {free / 1e9:.1f} GB)",
             )
 
-    def _adopt(self, files: list[File]) -> list[File]:
-        """Hashes the files that are there with the right size; gives those that have to be moved."""
-        candidates = [file for file in files if (mark := self._volume.mark(file.path)) and mark.size == file.size]
-        if not candidates:
-            return files
+    def _adopt(self, candidates: list[File]) -> set[str]:
+        """Hashes the files that are there; gives the paths of those that are good."""
         self._progress.enter("hashing")
         pool = ThreadPoolExecutor(HASH_LANES, thread_name_prefix="hash")
         try:
-            adopted = {
-                file.path for file, good in zip(candidates, pool.map(self._is_good, candidates), strict=True) if good
-            }
+            hashed = zip(candidates, pool.map(self._is_good, candidates), strict=True)
+            return {file.path for file, good in hashed if good}
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-        return [file for file in files if file.path not in adopted]
 
     def _is_good(self, file: File) -> bool:
         counted = 0
