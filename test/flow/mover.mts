@@ -1,3 +1,4 @@
+import { writeFileSync } from 'node:fs'
 import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises'
 import os from 'node:os'
 import path from 'node:path'
@@ -126,7 +127,9 @@ export class Rig {
   /** Starts `mover.py <verb>` in the pod's environment. */
   startMover(verb: Verb, options: MoverOptions = {}): Mover {
     this.#count += 1
+    // As the kubelet makes it, for whichever user the pod runs as.
     const message = path.join(this.dir, `message-${this.#count}`)
+    writeFileSync(message, '')
     const env = this.#environment(options)
     const given = SECRETS.flatMap((name) => env[name]?.split(/\s+/).filter(Boolean) ?? [])
     const mover = new Mover(this.#command(verb, options), env, message, [...this.#secrets, ...given])
@@ -301,17 +304,14 @@ export class Mover {
   /** Every run, whatever its test is about, leaks no secret and leaves a message that fits. */
   async #follow(file: string, secrets: string[]): Promise<MoverEnd> {
     const { code, signal, stdout, stderr, seconds } = await this.#process.outcome
-    const written = await readFile(file).catch((error) => {
-      if (error.code === 'ENOENT') return undefined
-      throw error
-    })
+    const written = await readFile(file)
     const log = stdout + stderr
     for (const secret of [...secrets, 'Signature=']) {
       expect(log, 'a secret in the log').not.toContain(secret)
       expect(String(written), 'a secret in the termination message').not.toContain(secret)
     }
-    expect(written?.length ?? 0, 'bytes of the termination message').toBeLessThan(MESSAGE_BYTES)
-    const message = written && (JSON.parse(written.toString()) as Message)
+    expect(written.length, 'bytes of the termination message').toBeLessThan(MESSAGE_BYTES)
+    const message = written.length ? (JSON.parse(written.toString()) as Message) : undefined
     if (code !== null) expect(message?.state, log).toBe(code === 0 ? 'done' : 'failed')
     return { code, signal, log, seconds, message }
   }
