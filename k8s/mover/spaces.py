@@ -33,7 +33,7 @@ from urllib3.response import BaseHTTPResponse
 from failure import Again, Failure
 from retry import retry
 from settings import Settings
-from web import CHUNK, CONNECT_SECONDS, STALL_SECONDS, Web, ca_bundle, retry_after
+from web import CHUNK, CONNECT_SECONDS, STALL_SECONDS, Web, ca_bundle, retry_after, tls_failure
 
 SIDE = "Spaces"
 PARTS_LIMIT = 10_000
@@ -368,7 +368,7 @@ class Spaces:
                     float(wait) if wait.isdigit() else None,
                 ) from error
             except SSLError as error:
-                raise Failure("tls", f"the certificate of Spaces does not verify: {error}") from error
+                raise tls_failure(SIDE, str(error)) from error
             except ReadTimeoutError as error:
                 raise Failure("stalled", f"Spaces moved no byte for {STALL_SECONDS:.0f} s") from error
             except (EndpointError, HTTPClientError) as error:

@@ -150,10 +150,7 @@ class Web:
         if isinstance(reason, ProxyError):
             return Failure("connection", f"the proxy on the way to {side} does not answer: {_words(reason)}")
         if isinstance(reason, SSLError):
-            words = _words(reason)
-            if "CERTIFICATE_VERIFY_FAILED" in words or "Hostname mismatch" in words or "doesn't match" in words:
-                return Failure("tls", f"the certificate of {side} does not verify: {words}")
-            return Failure("connection", f"the TLS connection to {side} broke: {words}")
+            return tls_failure(side, _words(reason))
         if isinstance(reason, ConnectTimeoutError):
             return Failure("connection", f"{side} did not accept a connection within {CONNECT_SECONDS:.0f} s")
         if isinstance(reason, ProtocolError):
@@ -164,6 +161,13 @@ class Web:
         if isinstance(reason, IncompleteRead):
             return Failure("short-body", f"{side} closed the connection in the middle of a body")
         return Failure("connection", f"the connection to {side} failed: {_words(reason)}")
+
+
+def tls_failure(side: str, words: str) -> Failure:
+    """A certificate that does not verify never will; all else that can break a handshake may heal."""
+    if "CERTIFICATE_VERIFY_FAILED" in words or "Hostname mismatch" in words or "doesn't match" in words:
+        return Failure("tls", f"the certificate of {side} does not verify: {words}")
+    return Failure("connection", f"the TLS connection to {side} broke: {words}")
 
 
 def ca_bundle() -> str | None:
