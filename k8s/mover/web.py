@@ -2,6 +2,7 @@
 
 import os
 import re
+import ssl
 import time
 from email.utils import parsedate_to_datetime
 from threading import Event
@@ -171,15 +172,16 @@ def tls_failure(side: str, words: str) -> Failure:
 
 
 def ca_bundle() -> str | None:
-    """The CA bundle that the usual variables name, or None for the system's."""
-    return next(
-        (
-            os.environ[n]
-            for n in ("SSL_CERT_FILE", "AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
-            if os.environ.get(n)
-        ),
-        None,
-    )
+    """The CA bundle that the usual variables name, or None for the system's. Raises Failure("bad-settings")."""
+    for name in ("SSL_CERT_FILE", "AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        path = os.environ.get(name)
+        if path:
+            try:
+                ssl.create_default_context(cafile=path)
+            except (OSError, ssl.SSLError) as error:
+                raise Failure("bad-settings", f"{name} names no CA bundle: {path} ({error.strerror})") from error
+            return path
+    return None
 
 
 def retry_after(response: BaseHTTPResponse) -> float | None:
