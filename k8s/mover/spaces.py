@@ -23,6 +23,7 @@ from botocore.exceptions import (
     ClientError,
     HTTPClientError,
     ParamValidationError,
+    ProxyConnectionError,
     ReadTimeoutError,
     SSLError,
 )
@@ -371,6 +372,8 @@ class Spaces:
                 raise tls_failure(SIDE, str(error)) from error
             except ReadTimeoutError as error:
                 raise Failure("stalled", f"Spaces moved no byte for {STALL_SECONDS:.0f} s") from error
+            except ProxyConnectionError as error:
+                raise Failure("connection", "the proxy on the way to Spaces does not answer") from error
             except (EndpointError, HTTPClientError) as error:
                 raise Failure(
                     "connection", f"the connection to {self._endpoint} failed: {type(error).__name__}"

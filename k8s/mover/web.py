@@ -4,10 +4,11 @@ import os
 import re
 import ssl
 import time
+from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
 from threading import Event
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import urllib3
@@ -77,9 +78,7 @@ class Web:
             options["ca_certs"] = bundle
         self._direct = urllib3.PoolManager(**options)
         self._proxies = {
-            scheme: urllib3.ProxyManager(url, **options)
-            for scheme, url in getproxies().items()
-            if scheme in ("http", "https")
+            scheme: urllib3.ProxyManager(url, proxy_headers=_login(url), **options) for scheme, url in _proxies()
         }
         for manager in (self._direct, *self._proxies.values()):
             manager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
@@ -162,6 +161,24 @@ class Web:
         if isinstance(reason, IncompleteRead):
             return Failure("short-body", f"{side} closed the connection in the middle of a body")
         return Failure("connection", f"the connection to {side} failed: {_words(reason)}")
+
+
+def _proxies() -> Iterator[tuple[str, str]]:
+    """Scheme and the proxy for it. Raises Failure("bad-settings"), which does not show the login that may be in it."""
+    for scheme, address in getproxies().items():
+        if scheme in ("http", "https"):
+            url = address if "://" in address else f"http://{address}"
+            if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
+                raise Failure("bad-settings", f"{scheme.upper()}_PROXY is no http or https URL")
+            yield scheme, url
+
+
+def _login(proxy: str) -> dict[str, str]:
+    """The header for a proxy with `user:password@` in its URL."""
+    parts = urlsplit(proxy)
+    if parts.username is None:
+        return {}
+    return urllib3.make_headers(proxy_basic_auth=f"{unquote(parts.username)}:{unquote(parts.password or '')}")
 
 
 def tls_failure(side: str, words: str) -> Failure:
