@@ -5,7 +5,7 @@ import { Failure } from './failure.mts'
 import type { Kubectl, Versions } from './kubectl.mts'
 import { type JobKind, type JobManifest, renderJob } from './manifest.mts'
 import type { Node, PersistentVolumeClaim, Pod } from './objects.mts'
-import { claimPermissions, jobPermissions, missingPermissions } from './permissions.mts'
+import { claimPermissions, jobPermissions, missingPermissions, removalPermissions } from './permissions.mts'
 import { placementProblem } from './placement.mts'
 import type { Settings } from './settings.mts'
 import { decideStorage, readStorage, wantedClaim } from './storage.mts'
@@ -20,6 +20,8 @@ export interface Needs {
   jobs: readonly JobKind[]
   /** `bind`: the run makes the claim and frees its volume itself; `mount`: both have to be there. */
   claim: 'bind' | 'mount' | 'none'
+  /** It deletes Jobs, pods and ConfigMaps for good. */
+  removes?: boolean
 }
 
 export interface Finding {
@@ -47,7 +49,11 @@ export async function checkTools(): Promise<void> {
 }
 
 /** The checks that a run needs, none of them begun; what the Jobs ask for is read off their manifests. */
-export async function checksFor(cluster: Kubectl, settings: Settings, { jobs, claim }: Needs): Promise<Check[]> {
+export async function checksFor(
+  cluster: Kubectl,
+  settings: Settings,
+  { jobs, claim, removes }: Needs,
+): Promise<Check[]> {
   const manifests = await Promise.all(jobs.map((kind) => renderJob(kind, settings, 'model-mover')))
   let asked: Promise<Versions> | undefined
   const versions = () => {
@@ -56,6 +62,7 @@ export async function checksFor(cluster: Kubectl, settings: Settings, { jobs, cl
   }
   const permissions = [
     ...(jobs.length > 0 ? jobPermissions() : []),
+    ...(removes ? removalPermissions() : []),
     ...(claim === 'none' ? [] : claimPermissions(settings.pvc, claim === 'bind')),
   ]
   return [

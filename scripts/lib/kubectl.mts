@@ -150,14 +150,18 @@ export class Kubectl {
    *
    * Foreground: the Job stays until its pods are gone, so that no old pod moves bytes beside a new one's. False when it was gone already.
    */
-  async deleteJob(job: Metadata, propagationPolicy: 'Foreground' | 'Background'): Promise<boolean> {
-    const options = {
-      kind: 'DeleteOptions',
-      apiVersion: 'v1',
-      propagationPolicy,
-      preconditions: { uid: job.uid },
-    }
-    const path = `/apis/batch/v1/namespaces/${this.namespace}/jobs/${job.name}`
+  deleteJob(job: Metadata, propagationPolicy: 'Foreground' | 'Background'): Promise<boolean> {
+    return this.#delete('/apis/batch/v1', 'jobs', job, propagationPolicy)
+  }
+
+  /** The same of an object that has nothing below it. */
+  deleteObject(kind: 'pods' | 'configmaps', object: Metadata): Promise<boolean> {
+    return this.#delete('/api/v1', kind, object, 'Background')
+  }
+
+  async #delete(api: string, kind: string, { name, uid }: Metadata, propagationPolicy: string): Promise<boolean> {
+    const options = { kind: 'DeleteOptions', apiVersion: 'v1', propagationPolicy, preconditions: { uid } }
+    const path = `${api}/namespaces/${this.namespace}/${kind}/${name}`
     try {
       await this.#ask(['delete', `--raw=${path}`, '--filename=-'], JSON.stringify(options))
       return true

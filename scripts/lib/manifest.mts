@@ -38,7 +38,13 @@ export interface ConfigMapManifest {
 }
 
 /** The Jobs of the suite: what the manifest's file is called, and so the Job, less the slug. */
-export type JobKind = 'model-upload-spaces' | 'model-download-nfs' | 'model-verify-nfs' | 'model-verify-spaces'
+export type JobKind =
+  | 'model-upload-spaces'
+  | 'model-download-nfs'
+  | 'model-verify-nfs'
+  | 'model-verify-spaces'
+  | 'model-clean-spaces'
+  | 'model-clean-nfs'
 
 export function jobName(kind: JobKind, model: string): string {
   return `${kind}-${slugOf(model)}`
@@ -156,17 +162,19 @@ function editJob(job: JobManifest, kind: JobKind, settings: Settings, mover: str
 
 /** What a Job of this kind reads beside the model; a variable that is not named keeps the manifest's or the mover's default. */
 function variablesOf(kind: JobKind, settings: Settings): Record<string, string> {
+  if (kind === 'model-clean-nfs') return {}
   if (kind === 'model-verify-nfs') return { LEVEL: settings.level }
   const spaces = {
     BUCKET: settings.bucket,
     ENDPOINT: settings.endpoint,
     AWS_DEFAULT_REGION: settings.region,
-    BUFFER: settings.buffer,
     ...(settings.pipIndexUrl ? { PIP_INDEX_URL: settings.pipIndexUrl } : {}),
   }
-  if (kind === 'model-verify-spaces') return { ...spaces, LEVEL: settings.level }
+  if (kind === 'model-clean-spaces') return spaces
+  if (kind === 'model-verify-spaces') return { ...spaces, BUFFER: settings.buffer, LEVEL: settings.level }
   const both = {
     ...spaces,
+    BUFFER: settings.buffer,
     REVISION: settings.revision,
     ...(settings.include.length > 0 ? { INCLUDE: settings.include.join(' ') } : {}),
     ...(settings.exclude ? { EXCLUDE: settings.exclude.join(' ') } : {}),

@@ -19,6 +19,15 @@ export function jobPermissions(): Permission[] {
   ]
 }
 
+/** What removing what Jobs left takes beside that. */
+export function removalPermissions(): Permission[] {
+  return [
+    { group: 'batch', resource: 'jobs', verbs: ['get', 'list', 'delete'] },
+    { group: '', resource: 'pods', verbs: ['list', 'delete'] },
+    { group: '', resource: 'configmaps', verbs: ['list', 'delete'] },
+  ]
+}
+
 export function claimPermissions(claim: string, creates: boolean): Permission[] {
   const own: Permission = { group: '', resource: 'persistentvolumeclaims', verbs: ['get'], name: claim }
   return creates ? [own, { group: '', resource: 'persistentvolumeclaims', verbs: ['create'] }] : [own]

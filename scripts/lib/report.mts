@@ -7,9 +7,19 @@ export interface MoverDone {
   /** Bytes that this pod moved; the others were there already. */
   moved: number
   seconds: number
-  /** Files that the evidence does not know (verify only; the first few). */
+  /** Files that the evidence does not know (of looking and of removing; the first few). */
   unknown: string[]
   more?: More
+  /** Of a removal only. */
+  removal?: RemovalNumbers
+}
+
+/** What is removed beside the model's files, and the unfinished uploads that are left, for they may be of a run elsewhere. */
+export interface RemovalNumbers {
+  /** The tool's own documents, the evidence among them. */
+  leftovers: number
+  uploads: number
+  youngUploads: number
 }
 
 export interface MoverFailure {
@@ -62,5 +72,10 @@ export function parseReport(message: string | undefined): MoverDone | MoverFailu
     seconds: number('seconds'),
     unknown: list('unknown'),
     ...more,
+    ...(typeof found.leftovers === 'number' ? { removal: removalOf(number) } : {}),
   }
+}
+
+function removalOf(number: (name: string) => number): RemovalNumbers {
+  return { leftovers: number('leftovers'), uploads: number('uploads'), youngUploads: number('young_uploads') }
 }

@@ -7,7 +7,7 @@ import { options } from '../../scripts/lib/options.mts'
 vi.setConfig({ testTimeout: 120_000 })
 
 const run = $({ quiet: true, nothrow: true, stdio: ['ignore', 'pipe', 'pipe'] })
-const SCRIPTS = ['setup-model', 'model-to-spaces', 'model-to-nfs', 'fix-pvc', 'verify', 'slug']
+const SCRIPTS = ['setup-model', 'model-to-spaces', 'model-to-nfs', 'fix-pvc', 'verify', 'clean', 'slug']
 
 // `npx vitest run --project unit -u` writes the pinned texts anew; read what changed.
 test.concurrent.for(SCRIPTS)('%s --help', async (script, { expect }) => {
@@ -30,7 +30,8 @@ test('make help lists every target', async () => {
       .split('\n')
       .map((line) => line.trim().split(' ')[0]),
   ).toEqual(targets)
-  const [, phony = ''] = /^\.PHONY: (.*)$/m.exec(makefile.replaceAll('$(SCRIPTS)', SCRIPTS.join(' '))) ?? []
+  const [, scripts = ''] = /^SCRIPTS := (.*)$/m.exec(makefile) ?? []
+  const [, phony = ''] = /^\.PHONY: (.*)$/m.exec(makefile.replaceAll('$(SCRIPTS)', scripts)) ?? []
   expect(phony.split(' ').sort()).toEqual(targets.sort())
 })
 

@@ -43,6 +43,8 @@ test('defaults are those of the spec', () => {
     json: false,
     quiet: false,
     spaces: false,
+    nfs: false,
+    yes: false,
     repair: false,
     restart: false,
   })
@@ -61,6 +63,7 @@ describe('a value', () => {
     [['--timeout', '600'], { timeout: 600 }],
     [['--restart'], { restart: true }],
     [['--spaces', '--repair'], { spaces: true, repair: true }],
+    [['--nfs', '--yes'], { nfs: true, yes: true }],
     [['--include', '*.json', '--include=*.safetensors'], { include: ['*.json', '*.safetensors'] }],
     [['--exclude', ''], { exclude: [] }],
     [['--exclude='], { exclude: [] }],

@@ -1,0 +1,57 @@
+import { isFinished } from './job.mts'
+import type { Kubectl } from './kubectl.mts'
+import { annotation } from './manifest.mts'
+import type { ConfigMap, Job, Pod, Volume } from './objects.mts'
+
+/** What the cluster keeps of a model. */
+export interface Leftovers {
+  /** `Job x`, `pod y`: what still works on the model. */
+  live: string[]
+  jobs: Job[]
+  /** Finished pods whose Job was deleted without them; the others go with their Job. */
+  pods: Pod[]
+  /** The mover as a ConfigMap, each version that no other Job uses. */
+  configMaps: ConfigMap[]
+}
+
+const OURS = 'app.kubernetes.io/part-of=model-storage-pipeline'
+/** `model-mover` alone is the by-hand flow's. */
+const MOVER = /^model-mover-[0-9a-f]{10}$/
+
+export async function readLeftovers(cluster: Kubectl, model: string): Promise<Leftovers> {
+  return leftoversOf(await cluster.list<Job | Pod | ConfigMap>('jobs,pods,configmaps', OURS), model)
+}
+
+/** Pure. A model's objects are told by the exact id in their annotation: a slug may stand for several. */
+export function leftoversOf(found: readonly (Job | Pod | ConfigMap)[], model: string): Leftovers {
+  const isOurs = ({ metadata }: Job | Pod) => metadata.annotations?.[annotation.model] === model
+  const jobs = found.filter((one) => one.kind === 'Job')
+  const uids = new Set(jobs.map(({ metadata }) => metadata.uid))
+  const orphans = found
+    .filter((one) => one.kind === 'Pod')
+    .filter(({ metadata }) => !metadata.ownerReferences?.some(({ uid }) => uids.has(uid)))
+  const going = [
+    ...jobs.filter((job) => isOurs(job) && isFinished(job)),
+    ...orphans.filter((pod) => isOurs(pod) && hasEnded(pod)),
+  ]
+  const staying = [...jobs, ...orphans].filter((one) => !going.includes(one))
+  const used = new Set(staying.flatMap(volumesOf).map(({ configMap }) => configMap?.name))
+  return {
+    live: staying
+      .filter(isOurs)
+      .map(({ kind, metadata }) => (kind === 'Job' ? `Job ${metadata.name}` : `pod ${metadata.name}`)),
+    jobs: going.filter((one) => one.kind === 'Job'),
+    pods: going.filter((one) => one.kind === 'Pod'),
+    configMaps: found
+      .filter((one) => one.kind === 'ConfigMap')
+      .filter(({ metadata }) => MOVER.test(metadata.name) && !used.has(metadata.name)),
+  }
+}
+
+function hasEnded({ status }: Pod): boolean {
+  return status.phase === 'Succeeded' || status.phase === 'Failed'
+}
+
+function volumesOf(one: Job | Pod): Volume[] {
+  return (one.kind === 'Job' ? one.spec.template.spec.volumes : one.spec.volumes) ?? []
+}
