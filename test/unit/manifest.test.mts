@@ -24,7 +24,14 @@ async function render(kind: JobKind, ...args: string[]) {
   return { job, container, value }
 }
 
-const KINDS = ['model-upload-spaces', 'model-download-nfs', 'model-verify-nfs', 'model-verify-spaces'] as const
+const KINDS = [
+  'model-upload-spaces',
+  'model-download-nfs',
+  'model-verify-nfs',
+  'model-verify-spaces',
+  'model-clean-spaces',
+  'model-clean-nfs',
+] as const
 
 describe.each(KINDS)('%s', (kind) => {
   test('bears the slug, the namespace, the model and the settings', async () => {
@@ -121,7 +128,16 @@ test('hop 2 is told the revision and the filter, not the Hub', async () => {
 
 test('a repair is asked of both transfers, and of nothing else', async () => {
   const asked = await Promise.all(KINDS.map(async (kind) => (await render(kind, '--repair')).value('REPAIR')))
-  expect(asked).toEqual(['true', 'true', undefined, undefined])
+  expect(asked).toEqual(KINDS.map((kind) => (/upload|download/.test(kind) ? 'true' : undefined)))
+})
+
+test('by hand, a removal removes nothing', async () => {
+  const kinds = ['model-clean-spaces', 'model-clean-nfs'] as const
+  for (const kind of kinds) {
+    expect((await render(kind)).value('CONFIRMED')).toBeUndefined()
+    const { spec } = await renderJob(kind, settings(), 'model-mover-1', { CONFIRMED: 'true' })
+    expect(settingsOf(spec)).toMatchObject({ CONFIRMED: 'true' })
+  }
 })
 
 test('a $ in a value is no reference to a Secret', async () => {
