@@ -300,6 +300,8 @@ describe.concurrent('verify', () => {
     await truncate(rig.file('config.json'), 5)
     await rot(rig.file('model.safetensors'))
     await writeFile(rig.file('stray.bin'), '')
+    // As if the disk itself had lost the bit: no time tells.
+    await chmod(rig.file('.download-complete'), 0o600)
     const found = async (LEVEL: string) => {
       const { missing, wrong, unknown, detail } = await rig.mustFail('verify', 64, 'mismatch', { env: { LEVEL } })
       expect(detail).toMatch(/config|vocab|model/)

@@ -58,8 +58,6 @@ export const QUICK = 'import retry; retry.BASE_SECONDS = 0.01'
 const root = path.resolve(import.meta.dirname, '../..')
 const PYTHON = path.join(root, '.venv/bin/python')
 const MOVER = path.join(root, 'k8s/mover/mover.py')
-/** Takes the place of pip: the packages are there, and hundreds of runs need not look for them. */
-const INSTALLED = path.join(import.meta.dirname, 'installed')
 const MESSAGE_BYTES = 4096
 const SECRETS = ['HF_TOKEN', 'AWS_ACCESS_KEY_ID', 'AWS_SECRET_ACCESS_KEY']
 
@@ -272,7 +270,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
   }
 
   #environment({ env }: MoverOptions): Record<string, string> {
-    const all = { PATH: process.env.PATH, PYTHONPATH: INSTALLED, ...this.env, ...env }
+    const all = { PATH: process.env.PATH, ...this.env, ...env }
     return Object.fromEntries(Object.entries(all).filter((entry): entry is [string, string] => entry[1] !== undefined))
   }
 }
