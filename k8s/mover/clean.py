@@ -98,7 +98,10 @@ class Clean:
             volume.remove(path)
             self._progress.finish()
         for path in holding.leftovers:
-            if path != JOURNAL:
+            # A run in another cluster may be alive: it holds its partials.
+            if PARTIAL.search(path):
+                volume.discard(path)
+            elif path != JOURNAL:
                 volume.remove(path)
         for folder in sorted({(volume.folder / path).parent for path in holding.files}):
             if folder.is_dir():

@@ -3,13 +3,14 @@
 import os
 import resource
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256 as hash_sha256
 
 from digest import Sha256
-from evidence import DOWNLOAD_SENTINEL, UPLOAD_SENTINEL, Evidence, File, NotEvidence, parse_evidence
+from evidence import DOWNLOAD_SENTINEL, PARTIAL, UPLOAD_SENTINEL, Evidence, File, NotEvidence, parse_evidence
 from failure import Again, Failure, Stopped
 from ledger import Ledger
 from partial import PartialSink, Taken, WrongBytes, hash_descriptor, write_at
@@ -28,6 +29,9 @@ HASH_LANES = 2
 # Small files that are open at a time.
 BATCH = 512
 TAKEN_MOST = 3
+ROUNDS = 3
+# A lock whose holder writes nothing for this long belongs to nobody that could finish.
+HELD_SECONDS = 600.0
 # How often the lock of another live run is tried again.
 LOCK_SECONDS = 1.0
 
@@ -55,10 +59,12 @@ class Download:
         self._progress.enter("planning")
         self._body, self._evidence, self._listing = self._read_evidence()
         evidence = self._evidence
+        self._identity = hash_sha256(self._body).hexdigest()
         self._progress.expect(len(evidence.files), evidence.size)
         held = self._volume.read(DOWNLOAD_SENTINEL)
         old = self._parse_old(held[0]) if held else None
         known, unchanged = self._collect_proofs(old, held[1] if held else None)
+        self._known = known | {file.path for file in evidence.files}
         if held and evidence.equals(old) and len(self._proved) == len(evidence.files):
             self._finish_unchanged(held[0])
         else:
@@ -146,7 +152,7 @@ class Download:
         self._progress.hash(self._evidence.size)
         self._progress.finish(len(self._evidence.files))
         if held != self._body:
-            self._volume.write_document(DOWNLOAD_SENTINEL, self._body)
+            self._write_evidence()
         self._tidy()
 
     def _change(self, known: set[str], unchanged: list[tuple[File, Mark]]) -> None:
@@ -160,7 +166,7 @@ class Download:
         self._check_space([file for file in missing if file not in candidates], gone)
         self._volume.make_parents(DOWNLOAD_SENTINEL)
         old_paths = [(File(path, 0, ""), None) for path in sorted(known | wanted)]
-        self._volume.append_journal([*old_paths, *unchanged])
+        self._volume.append_journal([*old_paths, *unchanged], begun=self._identity)
         self._volume.remove(DOWNLOAD_SENTINEL)
         self._volume.sync_folder(self._volume.folder)
         self._progress.hash(sum(file.size for file in self._evidence.files if file.path in self._proved))
@@ -185,12 +191,27 @@ class Download:
                 raise Failure(failure.cause, failure.detail, next=mend) from failure
             raise
         self._progress.enter("finishing")
-        self._check_all()
         unknown = self._volume.unknown(wanted)
         if unknown:
             print(f"left alone: {len(unknown)} files that no evidence lists, such as {unknown[0]}", flush=True)
-        self._volume.write_document(DOWNLOAD_SENTINEL, self._body)
+        self._write_evidence()
         self._tidy()
+
+    def _write_evidence(self) -> None:
+        """Writes it, and takes it back where the files behind it are not those that were proved, or another run has begun."""
+        for _ in range(ROUNDS):
+            self._check_all()
+            self._volume.write_document(DOWNLOAD_SENTINEL, self._body)
+            begun = self._volume.begun()
+            if begun not in (None, self._identity):
+                self._volume.remove(DOWNLOAD_SENTINEL)
+                raise Failure(
+                    "volume-io", f"another run began to write other files of {self._evidence.model} meanwhile"
+                )
+            if all(self._volume.mark(file.path) == self._proved[file.path] for file in self._evidence.files):
+                return
+            self._volume.remove(DOWNLOAD_SENTINEL)
+        raise Failure("volume-io", f"files of {self._evidence.model} on the volume keep being replaced")
 
     def _candidates(self, missing: list[File], unchanged: list[tuple[File, Mark]]) -> list[File]:
         """Files that may be on the volume already: of the right size, and not known to be other bytes."""
@@ -281,7 +302,10 @@ class Download:
     def _discard_partials(self, kept: set[str]) -> None:
         """What killed runs left, of earlier commits too; a run that is alive holds its own."""
         for name in self._volume.unfinished():
-            if name not in kept:
+            # A model `org` has the partials of `org/name` below its folder too.
+            path = PARTIAL.sub("", name)
+            ours = "/" in self._settings.model or path in self._known or path.startswith(".download-")
+            if ours and name not in kept:
                 self._volume.discard(name)
 
     # --- small files ------------------------------------------------------------------------------------------------
@@ -367,10 +391,18 @@ class Download:
         descriptor = self._volume.open_partial(file)
         if descriptor is None:
             print(f"waiting: another run is writing {file.path}", flush=True)
+        seen, since = self._volume.mark(self._volume.partial(file)), time.monotonic()
         while descriptor is None:
             if self._stop.wait(LOCK_SECONDS):
                 raise Stopped()
             descriptor = self._volume.open_partial(file)
+            mark = self._volume.mark(self._volume.partial(file))
+            if mark != seen:
+                seen, since = mark, time.monotonic()
+            elif time.monotonic() - since > HELD_SECONDS:
+                raise Failure(
+                    "volume-io", f"another run holds {file.path} and has written nothing for {HELD_SECONDS:.0f} s"
+                )
         mark = self._volume.mark(file.path)
         if mark is not None and mark.size == file.size and mark != self._refuted.get(file.path) and self._is_good(file):
             os.close(descriptor)

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urljoin, urlsplit
 
+from urllib3.exceptions import LocationParseError
 from urllib3.response import BaseHTTPResponse
+from urllib3.util import parse_url
 
 from failure import Failure
 from retry import retry
@@ -190,7 +192,7 @@ class Hub:
             match = re.search(r'<([^>]+)>;\s*rel="?next"?', response.headers.get("Link", ""))
             try:
                 return json.loads(response.data), self._redirect_target(url, match[1]) if match else None
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise Failure("hub-error", f"the Hub's answer for {self._model} is no JSON") from error
         raise Failure("wrong-answer", f"the Hub redirected {self._model} more than {REDIRECTS} times")
 
@@ -208,8 +210,12 @@ class Hub:
         return self._redirect_target(url, response.headers.get("Location", ""))
 
     def _redirect_target(self, url: str, location: str) -> str:
-        target = urljoin(url, location)
-        scheme = urlsplit(target).scheme
+        try:
+            target = urljoin(url, location)
+            parse_url(target)
+            scheme = urlsplit(target).scheme
+        except (ValueError, LocationParseError) as error:
+            raise Failure("wrong-answer", "the Hub redirected to what is no address") from error
         if not location or scheme not in ("http", "https") or (scheme == "http" and urlsplit(url).scheme == "https"):
             # The query of a signed link is a secret of its own.
             raise Failure("wrong-answer", f"the Hub redirected to {target.partition('?')[0]!r}, which is not followed")

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from failure import Failure, Stopped
+from failure import EXIT_STOPPED, Failure, Stopped
 from progress import Progress
 from settings import SECRETS, read_settings
 
@@ -45,9 +45,12 @@ def main(verb: str) -> int:
     # A name on the volume may be any bytes.
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 
+    ended = threading.Event()
+
     def on_signal(number: int, frame: FrameType | None) -> None:
         # Raised in the main thread, wherever it waits; every step is made so that a kill is safe behind it.
-        if not stop.is_set():
+        # Once the work has ended there is nothing to stop: how it ended still has to be told.
+        if not stop.is_set() and not ended.is_set():
             stop.set()
             raise Stopped()
 
@@ -60,12 +63,15 @@ def main(verb: str) -> int:
             install(progress)
         module, work = VERBS[verb]
         result = getattr(importlib.import_module(module), work)(settings, progress, stop).run()
+        ended.set()
         progress.stop()
         report({"state": "done", **result, "moved": progress.moved, "seconds": round(progress.seconds, 1)})
         return 0
     except Failure as failure:
+        ended.set()
         return fail(Stopped() if stop.is_set() else failure, progress)
     except Exception as error:
+        ended.set()
         if stop.is_set():
             return fail(Stopped(), progress)
         print(masked(traceback.format_exc()), flush=True)
@@ -158,7 +164,11 @@ def _dump(message: dict[str, Any]) -> bytes:
 if __name__ == "__main__":
     if len(sys.argv) != 2 or sys.argv[1] not in VERBS:
         sys.exit(f"usage: mover.py {'|'.join(VERBS)}")
-    code = main(sys.argv[1])
-    sys.stdout.flush()
-    # Threads may still wait for a silent server; all that must last has been written.
-    os._exit(code)
+    code = EXIT_STOPPED
+    try:
+        code = main(sys.argv[1])
+        sys.stdout.flush()
+    finally:
+        # Threads may still wait for a silent server; all that must last has been written. A stop that comes in the
+        # very moment in which the work fails ends here too.
+        os._exit(code)

@@ -2,7 +2,8 @@
 
 import threading
 
-from evidence import DOWNLOAD_SENTINEL, NotEvidence, parse_evidence
+from digest import GitBlob
+from evidence import DOWNLOAD_SENTINEL, File, NotEvidence, parse_evidence
 from hub import HubFile
 from progress import Progress
 from settings import Settings
@@ -67,11 +68,19 @@ class Plan:
         return {
             file.path: (known := wanted.get(file.path)) is not None
             and file.size == known.size
-            and (same_commit or file.sha256 == self._published(survey, known))
+            and (same_commit or self._agrees(survey, known, file))
             for file in evidence.files
         }
 
-    def _published(self, survey: Survey, file: HubFile) -> str | None:
-        """The SHA-256 that is known for a file of the commit; for a git file only where Spaces has proved it."""
-        proof = survey.proofs.get(file.path)
-        return file.sha256 or (proof.sha256 if proof else None)
+    def _agrees(self, survey: Survey, wanted: HubFile, staged: File) -> bool:
+        """Whether the evidence lists the bytes of another commit's file."""
+        proof = survey.proofs.get(wanted.path)
+        published = wanted.sha256 or (proof.sha256 if proof else None)
+        if published:
+            return staged.sha256 == published
+        # The Hub publishes no SHA-256 of a git file, only what git calls its bytes; it is small enough to be read for that.
+        if self._volume.mark(wanted.path) is None or (found := self._volume.read(wanted.path)) is None:
+            return False
+        blob = GitBlob(len(found[0]))
+        blob.update(found[0])
+        return blob.hexdigest() == wanted.blob

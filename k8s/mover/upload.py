@@ -65,14 +65,14 @@ class Upload:
         self._proofs: dict[str, Proof] = {}
         self._stale: set[str] = set()
         self._attempts: Counter[str] = Counter()
-        self._unreadable: Counter[str] = Counter()
+        self._unreadable: Counter[tuple[str, int]] = Counter()
         self._resumed: Counter[str] = Counter()
 
     def run(self) -> dict[str, object]:
         """Stages the model; gives the termination message's fields. Raises Failure."""
         survey = self.survey()
         if survey.old is not None and self._is_complete(survey.old):
-            self._finish_unchanged(survey.old, survey.listing)
+            self._finish_unchanged(survey.old, survey)
         else:
             self._change(survey)
         return {"commit": self._commit, "files": len(self._wanted), "bytes": survey.size}
@@ -85,6 +85,9 @@ class Upload:
         plan = self._ledger.read_plan()
         old = self._read_sentinel(sentinel[0] if sentinel else None)
         left_out = self._choose(self._settle_commit(old, plan))
+        # Every path that was ever ours.
+        self._known = {file.path for file in old.files} if old else set()
+        self._known |= set(plan.known) if plan else set()
         self._collect_proofs(old, sentinel[1] if sentinel else None, plan, listing)
         wanted = list(self._wanted.values())
         survey = Survey(self._commit, wanted, left_out, self._exclude, dict(self._proofs), listing, old, plan, sentinel)
@@ -198,20 +201,21 @@ class Upload:
 
     # --- changing the bucket ----------------------------------------------------------------------------------------
 
-    def _finish_unchanged(self, old: Evidence, listing: Listing) -> None:
+    def _finish_unchanged(self, old: Evidence, survey: Survey) -> None:
+        listing = survey.listing
         print("already complete: the evidence in Spaces holds", flush=True)
         self._progress.hash(old.size)
         self._progress.finish(len(old.files))
         if old.revision != self._settings.revision:
-            self._spaces.put(UPLOAD_SENTINEL, self._evidence().dump())
+            self._write_plan(self._known)
+            listing = self._write_evidence(listing)
         self._abort_abandoned(listing)
-        self._ledger.clear(listing.objects)
+        self._clear(survey, listing)
 
     def _change(self, survey: Survey) -> None:
-        old, plan, listing = survey.old, survey.plan, survey.listing
+        listing = survey.listing
         self.probe(survey)
-        known = {file.path for file in old.files} if old else set()
-        known |= set(plan.known) if plan else set()
+        known = self._known
         self._write_plan(known)
         self._withdraw_evidence(survey)
         self._progress.hash(sum(proof.size for proof in self._proofs.values()))
@@ -225,7 +229,20 @@ class Upload:
                 self._spaces.delete(path)
         listing = self._write_evidence(listing)
         self._abort_abandoned(listing)
-        self._ledger.clear(listing.objects)
+        plan = self._ledger.read_plan()
+        # A run to another commit may have begun meanwhile: what it left for itself stays.
+        if plan is None or (plan.commit, plan.include, plan.exclude) == self._plan_key():
+            self._clear(survey, listing)
+
+    def _clear(self, survey: Survey, listing: Listing) -> None:
+        """Removes what this and earlier runs left."""
+        # A suspect that was named while this run worked has not been looked at.
+        suspect = survey.listing.objects.get(SUSPECT)
+        kept = {SUSPECT} if suspect is None or suspect != listing.objects.get(SUSPECT) else set()
+        self._ledger.clear({key: value for key, value in listing.objects.items() if key not in kept})
+
+    def _plan_key(self) -> tuple[str, list[str], list[str]]:
+        return (self._commit, list(self._include), list(self._exclude))
 
     def _withdraw_evidence(self, survey: Survey) -> None:
         """Removes what was found not to be true, behind the plan and before the first change.
@@ -313,8 +330,7 @@ class Upload:
     def _check_plan(self) -> None:
         """Evidence of this commit must not appear over objects that another run is changing to another one."""
         plan = self._ledger.read_plan()
-        mine = (self._commit, list(self._include), list(self._exclude))
-        if plan is not None and (plan.commit, plan.include, plan.exclude) != mine:
+        if plan is not None and (plan.commit, plan.include, plan.exclude) != self._plan_key():
             raise Failure(
                 "spaces-unsteady",
                 f"another run began to move commit {plan.commit[:8]} of {self._settings.model}, "
@@ -332,6 +348,9 @@ class Upload:
 
     def _abort_abandoned(self, listing: Listing) -> None:
         for upload in self._spaces.uploads():
+            # A model `org` has the uploads of `org/name` under its prefix too.
+            if "/" not in self._settings.model and upload.key not in self._known | self._wanted.keys():
+                continue
             last = self._spaces.last_write(upload)
             if last is not None and (listing.at - last).total_seconds() > ABANDONED_SECONDS:
                 print(f"aborting an abandoned upload of {upload.key}", flush=True)
@@ -484,8 +503,8 @@ class Upload:
             self._spaces.fetch(file.path, stored, start, view, on_chunk)
         except Failure as failure:
             if failure.cause in UNREADABLE:
-                self._unreadable[file.path] += 1
-                if self._unreadable[file.path] >= failure.row.tries:
+                self._unreadable[file.path, start] += 1
+                if self._unreadable[file.path, start] >= failure.row.tries:
                     raise WrongBytes(f"{file.path} cannot be read: {failure.detail}") from failure
             raise
 

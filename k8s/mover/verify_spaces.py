@@ -10,10 +10,10 @@ from settings import Settings
 from spaces import Spaces, Stored
 from verify import outcome
 from web import Web
-from window import Part, Transfer, Window, part_size
+from window import Part, Sink, Transfer, Window, part_size
 
 
-class HashSink:
+class HashSink(Sink):
     """Compares the hash of one object; nothing is kept."""
 
     def __init__(self, file: File, wrong: set[str]) -> None:
@@ -25,6 +25,9 @@ class HashSink:
 
     def proceed(self, part: Part, digest: Sha256) -> None:
         """Nothing to do but the hash."""
+
+    def drop(self) -> None:
+        """Nothing is held."""
 
     def finish(self, sha256: str) -> None:
         """Notes an object whose bytes are not those of the evidence."""
@@ -52,14 +55,19 @@ class VerifySpaces:
         evidence = self._read_evidence()
         self._progress.expect(len(evidence.files), evidence.size)
         objects = self._spaces.listing().objects
+        written = self._written
         missing = [file.path for file in evidence.files if file.path not in objects]
         held = [file for file in evidence.files if file.path in objects]
         wrong = {file.path for file in held if self._settings.level != "names" and objects[file.path].size != file.size}
         right = [file for file in held if file.path not in wrong]
-        if self._settings.level == "hashes":
-            self._hash(right, objects, wrong)
-        else:
-            self._progress.hash(sum(file.size for file in right))
+        # An object that is not older than the evidence was replaced behind it: its size alone says nothing.
+        hashed = {
+            "names": [],
+            "sizes": [file for file in right if objects[file.path].modified >= written],
+            "hashes": right,
+        }[self._settings.level]
+        self._progress.hash(sum(file.size for file in right) - sum(file.size for file in hashed))
+        self._hash(hashed, objects, wrong)
         self._progress.finish(len(held) - len(wrong))
         listed = {file.path for file in evidence.files}
         unknown = sorted(key for key in objects if key not in listed and not is_reserved(key))
@@ -72,6 +80,7 @@ class VerifySpaces:
             raise Failure(
                 "no-evidence", f"{where} has no {UPLOAD_SENTINEL}: the model is not in Spaces, or not completely"
             )
+        self._written = found[1]
         try:
             evidence = parse_evidence(found[0])
         except NotEvidence as error:

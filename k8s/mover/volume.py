@@ -265,9 +265,10 @@ class Volume:
 
     # --- journal ----------------------------------------------------------------------------------------------------
 
-    def append_journal(self, files: list[tuple[File, Mark | None]]) -> None:
-        """Adds proved files (with a mark), or paths that are ours (without)."""
-        lines = [
+    def append_journal(self, files: list[tuple[File, Mark | None]], *, begun: str = "") -> None:
+        """Adds proved files (with a mark), or paths that are ours (without); `begun` says which evidence a run is after."""
+        lines = [json.dumps({"begun": begun})] if begun else []
+        lines += [
             json.dumps(
                 {
                     "path": f.path,
@@ -300,6 +301,19 @@ class Volume:
             except (ValueError, KeyError, TypeError, OverflowError, RecursionError, Failure):
                 continue
         return proved, known
+
+    def begun(self) -> str | None:
+        """Which evidence the run that began last is after; None where the journal does not say."""
+        found = self.read(JOURNAL)
+        last: str | None = None
+        for line in found[0].splitlines() if found else ():
+            try:
+                entry = json.loads(line)
+            except (ValueError, RecursionError):
+                continue
+            if isinstance(entry, dict) and isinstance(entry.get("begun"), str):
+                last = entry["begun"]
+        return last
 
 
 def _no_follow(path: str, flags: int) -> int:

@@ -218,4 +218,6 @@ def retry_after(response: BaseHTTPResponse) -> float | None:
 def _words(error: BaseException) -> str:
     """The innermost reason, without urllib3's object addresses."""
     text = str(error).rsplit(": ", 1)[-1] if "object at 0x" in str(error) else str(error)
+    # The query of a signed link is a secret of its own.
+    text = re.sub(r"\?\S+", "?...", text)
     return text.strip("'\") ") or type(error).__name__

@@ -17,14 +17,14 @@ from digest import Sha256
 from failure import Again, Failure, Stopped
 from retry import retry
 
-PART = 16 * 2**20
+PART = 8 * 2**20
 SMALLEST_PART = 5 * 2**20
 # Spaces serves at most 10 PUTs of one object at a time; 8 leaves room for a run that is about to end elsewhere.
 LANES = 8
 
 
 def part_size(size: int, buffer: int, limit: int = 10_000) -> int:
-    """Bytes a part of a file of `size`: 16 MiB, less under a small budget, more where `limit` parts would not do.
+    """Bytes a part of a file of `size`: 8 MiB, less under a small budget, more where `limit` parts would not do.
 
     Raises Failure("bad-settings") where the budget cannot hold two such parts.
     """
