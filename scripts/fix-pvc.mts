@@ -11,7 +11,7 @@ await main(
     name: 'fix-pvc',
     purpose:
       'brings the claim on the model share to Bound on its PersistentVolume. A Released volume is freed when the claim that it names is ours; nothing else is ever changed.',
-    options: ['pv', 'pvc', 'context', 'namespace'],
+    options: ['pv', 'pvc', 'context', 'namespace', 'dryRun'],
     jobs: 'none',
     examples: [
       'make fix-pvc',

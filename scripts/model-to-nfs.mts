@@ -12,7 +12,7 @@ await main(
     name: 'model-to-nfs',
     purpose:
       'copies a model from Spaces to the NFS volume, in a Job in the cluster, and waits for its end. What is there already and proved is not moved again.',
-    options: [...transferOptions, 'repair', 'pvc'],
+    options: [...transferOptions, 'repair', 'pvc', 'dryRun'],
     jobs: 'go on',
     examples: [
       'make model-to-nfs MODEL=meta-llama/Llama-3.1-8B-Instruct',

@@ -12,7 +12,7 @@ await main(
     name: 'model-to-spaces',
     purpose:
       'copies a model from the HuggingFace Hub into Spaces, in a Job in the cluster, and waits for its end. What is there already and proved is not moved again.',
-    options: [...transferOptions, 'repair', 'hfEndpoint'],
+    options: [...transferOptions, 'repair', 'hfEndpoint', 'dryRun'],
     jobs: 'go on',
     examples: [
       'make model-to-spaces MODEL=meta-llama/Llama-3.1-8B-Instruct',

@@ -4,6 +4,7 @@
 // Example: scripts/setup-model.mts --model meta-llama/Llama-3.1-8B-Instruct
 import { main } from './lib/main.mts'
 import { transferOptions } from './lib/options.mts'
+import { planned } from './lib/plan.mts'
 import { preflight } from './lib/preflight.mts'
 import { storage, toNfs, toSpaces } from './lib/stages.mts'
 import { verified } from './lib/verification.mts'
@@ -13,15 +14,19 @@ await main(
     name: 'setup-model',
     purpose:
       'stages a model for the GPU servers: binds the storage, copies Hub -> Spaces -> NFS, and verifies the result. Safe to run again at any point: what is done is found done.',
-    options: [...transferOptions, 'hfEndpoint', 'pv', 'pvc', 'level'],
+    options: [...transferOptions, 'hfEndpoint', 'pv', 'pvc', 'level', 'dryRun', 'plan'],
     jobs: 'go on',
     examples: [
-      'make setup-model',
       'make setup-model MODEL=openai/gpt-oss-20b',
+      'scripts/setup-model.mts --model gpt2 --plan',
       'scripts/setup-model.mts --model gpt2 --revision main --timeout 7200',
     ],
   },
   async (session) => {
+    if (session.settings.plan) {
+      await preflight(session, { jobs: ['model-plan'], claim: 'none' })
+      return planned(session)
+    }
     await preflight(session, {
       jobs: ['model-upload-spaces', 'model-download-nfs', 'model-verify-nfs'],
       claim: 'bind',

@@ -1,7 +1,7 @@
 import { Failure } from './failure.mts'
 import { Follower, JobGone } from './follow.mts'
 import { isFinished, removeJob, startJob } from './job.mts'
-import { type JobKind, renderJob, renderMover, type Variables } from './manifest.mts'
+import { type JobKind, type JobManifest, renderJob, renderMover, type Variables } from './manifest.mts'
 import type { Job } from './objects.mts'
 import type { MoverDone } from './report.mts'
 import type { Session } from './session.mts'
@@ -18,20 +18,23 @@ export interface Errand {
   /** What the Job does, as in `Job x reads the volume`. */
   doing: string
   variables?: Variables
+  edit?: (manifest: JobManifest) => void
 }
 
 /** Runs the Job to its end and gives its report; the Job is gone afterwards, also when we are interrupted. */
 export async function runErrand(session: Session, errand: Errand): Promise<MoverDone | undefined> {
   const { settings, story, cluster } = session
-  const { title, kind, doing, variables } = errand
+  const { title, kind, doing, variables, edit } = errand
   const mover = await renderMover(settings.namespace)
   const manifest = await renderJob(kind, settings, mover.metadata.name, variables)
+  edit?.(manifest)
   manifest.spec.ttlSecondsAfterFinished = TTL_SECONDS
   const before = await cluster.find('job', manifest.metadata.name)
   for (let tries = 1; ; tries += 1) {
     try {
       const { job, joined } = await startJob(session, title, manifest, mover)
       story.begun(title, joined ? `Job ${job.name} is running already: joined` : `Job ${job.name} ${doing}`)
+      if (settings.dryRun) return undefined
       return await new Follower(session, job, false).run()
     } catch (error) {
       // Somebody else is on the same errand and was done first: the Job was theirs to delete.

@@ -145,6 +145,11 @@ export class Kubectl {
     await this.#ask(['patch', kind, name, '--type=json', `--patch=${JSON.stringify(operations)}`])
   }
 
+  /** The same, with the server's checks and without the change. */
+  async tryPatch(kind: string, name: string, operations: readonly Patch[]): Promise<void> {
+    await this.#ask(['patch', kind, name, '--type=json', '--dry-run=server', `--patch=${JSON.stringify(operations)}`])
+  }
+
   /**
    * Asks for the deletion of the Job that was looked at, and of no other that has got its name since.
    *

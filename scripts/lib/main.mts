@@ -4,6 +4,7 @@ import { exitCodes, Failure, Interrupted } from './failure.mts'
 import { helpText, type Script } from './help.mts'
 import { Kubectl } from './kubectl.mts'
 import { Outcome } from './outcome.mts'
+import { rehearse } from './rehearsal.mts'
 import type { Result, Session } from './session.mts'
 import { readSettings, type Settings, wantsHelp } from './settings.mts'
 import { Story } from './story.mts'
@@ -17,8 +18,9 @@ export async function main(script: Script, run: (session: Session) => Promise<Re
   await withSettings(script, async (settings) => {
     const signal = interruption()
     await checkTools()
-    const cluster = new Kubectl(settings.context, settings.namespace, signal)
-    return run({ settings, cluster, story, outcome, again: commandOf(script, settings, process.argv.slice(2)), signal })
+    const session = { settings, story, outcome, again: commandOf(script, settings, process.argv.slice(2)), signal }
+    if (settings.dryRun) return rehearse(session, run)
+    return run({ ...session, cluster: new Kubectl(settings.context, settings.namespace, signal) })
   })
 }
 

@@ -45,6 +45,7 @@ export type JobKind =
   | 'model-verify-spaces'
   | 'model-clean-spaces'
   | 'model-clean-nfs'
+  | 'model-plan'
 
 export function jobName(kind: JobKind, model: string): string {
   return `${kind}-${slugOf(model)}`
@@ -155,9 +156,23 @@ function editJob(job: JobManifest, kind: JobKind, settings: Settings, mover: str
     if (volume.configMap) volume.configMap.name = mover
     if (volume.persistentVolumeClaim) volume.persistentVolumeClaim.claimName = settings.pvc
   }
-  const wanted = settingsOf(job.spec)
-  job.metadata.annotations[annotation.settings] = JSON.stringify(wanted)
-  job.metadata.annotations[annotation.settingsHash] = hashOf(wanted)
+  noteSettings(job)
+}
+
+/** Takes the claim out of a Job that can do without it. */
+export function withoutClaim(job: JobManifest): void {
+  const pod = job.spec.template.spec
+  const claims = pod.volumes?.filter((volume) => volume.persistentVolumeClaim).map(({ name }) => name) ?? []
+  pod.volumes = pod.volumes?.filter(({ name }) => !claims.includes(name)) ?? []
+  for (const container of pod.containers)
+    container.volumeMounts = container.volumeMounts?.filter(({ name }) => !claims.includes(name)) ?? []
+  noteSettings(job)
+}
+
+function noteSettings({ metadata, spec }: JobManifest): void {
+  const settings = settingsOf(spec)
+  metadata.annotations[annotation.settings] = JSON.stringify(settings)
+  metadata.annotations[annotation.settingsHash] = hashOf(settings)
 }
 
 /** What a Job of this kind reads beside the model; a variable that is not named keeps the manifest's or the mover's default. */
@@ -178,7 +193,7 @@ function variablesOf(kind: JobKind, settings: Settings): Record<string, string> 
     REVISION: settings.revision,
     ...(settings.include.length > 0 ? { INCLUDE: settings.include.join(' ') } : {}),
     ...(settings.exclude ? { EXCLUDE: settings.exclude.join(' ') } : {}),
-    ...(settings.repair ? { REPAIR: 'true' } : {}),
+    ...(settings.repair && kind !== 'model-plan' ? { REPAIR: 'true' } : {}),
   }
   return kind === 'model-download-nfs' ? both : { ...both, HF_ENDPOINT: settings.hfEndpoint }
 }

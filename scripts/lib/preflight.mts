@@ -18,6 +18,10 @@ export function preflight(session: Session, needs: Needs): Promise<void> {
     const reports = await Promise.all(checks.map((check) => report(check, enough)))
     throwIfInterrupted(signal)
     const down = reports.find(({ down }) => down)?.down
+    if (down?.reason === 'unreachable' && settings.dryRun) {
+      story.warned(TITLE, `${down.message}; nothing was looked at`)
+      return
+    }
     if (down) throw down.reason === 'no-context' ? unknownContext(settings.context, await contextsOf(session)) : down
 
     const findings = relevant(reports)

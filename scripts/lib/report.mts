@@ -10,6 +10,8 @@ export interface MoverDone {
   /** Files that the evidence does not know (of looking and of removing; the first few). */
   unknown: string[]
   more?: More
+  /** Of the verb plan only. */
+  plan?: PlanNumbers
   /** Of a removal only. */
   removal?: RemovalNumbers
 }
@@ -20,6 +22,21 @@ export interface RemovalNumbers {
   leftovers: number
   uploads: number
   youngUploads: number
+}
+
+/** What a run would find and move; sizes in bytes. What is said of the volume counts only where it was mounted. */
+export interface PlanNumbers {
+  leftOutFiles: number
+  leftOutBytes: number
+  exclude: string[]
+  include: string[]
+  spacesFiles: number
+  spacesBytes: number
+  volumeFiles: number
+  volumeBytes: number
+  /** Files on the volume that would be replaced or removed. */
+  changingFiles: number
+  freeBytes: number
 }
 
 export interface MoverFailure {
@@ -72,10 +89,26 @@ export function parseReport(message: string | undefined): MoverDone | MoverFailu
     seconds: number('seconds'),
     unknown: list('unknown'),
     ...more,
+    ...(typeof found.spaces_bytes === 'number' ? { plan: planOf(number, list) } : {}),
     ...(typeof found.leftovers === 'number' ? { removal: removalOf(number) } : {}),
   }
 }
 
 function removalOf(number: (name: string) => number): RemovalNumbers {
   return { leftovers: number('leftovers'), uploads: number('uploads'), youngUploads: number('young_uploads') }
+}
+
+function planOf(number: (name: string) => number, list: (name: string) => string[]): PlanNumbers {
+  return {
+    leftOutFiles: number('left_out_files'),
+    leftOutBytes: number('left_out_bytes'),
+    exclude: list('exclude'),
+    include: list('include'),
+    spacesFiles: number('spaces_files'),
+    spacesBytes: number('spaces_bytes'),
+    volumeFiles: number('volume_files'),
+    volumeBytes: number('volume_bytes'),
+    changingFiles: number('changing_files'),
+    freeBytes: number('free_bytes'),
+  }
 }

@@ -55,6 +55,7 @@ async function move(session: Session, noted: StageOutcome, kind: JobKind, target
     title,
     joined ? `Job ${job.name} is running already with these settings: joined` : `Job ${job.name} started`,
   )
+  if (settings.dryRun) return { text: target, good: true }
   const done = await new Follower(session, job, true).run()
   noteMover(noted, done)
   const sentence = done ? result(done, target) : `Job ${job.name} completed; its pod, which knows the numbers, is gone`

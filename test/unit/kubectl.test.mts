@@ -45,7 +45,7 @@ describe('what kubectl said is put into', () => {
     ['Unable to connect to the server: net/http: TLS handshake timeout', 'unreachable', /TLS handshake/],
     ['Error from server (ServiceUnavailable): apiserver not ready', 'unreachable', /not ready/],
     ['Error from server: etcdserver: request timed out', 'unreachable', /etcdserver/],
-    ['error: You must be logged in to the server (Unauthorized)', 'other', /logged in/],
+    ['error: You must be logged in to the server (Unauthorized)', 'unauthorized', /logged in/],
     ['bash: exec: kubectl: not found', 'other', /not found/],
     ['', 'other', /it said nothing/],
   ])('a reason: %s', (stderr, reason, fact) => {

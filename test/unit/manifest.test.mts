@@ -31,6 +31,7 @@ const KINDS = [
   'model-verify-spaces',
   'model-clean-spaces',
   'model-clean-nfs',
+  'model-plan',
 ] as const
 
 describe.each(KINDS)('%s', (kind) => {

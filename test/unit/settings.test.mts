@@ -47,6 +47,8 @@ test('defaults are those of the spec', () => {
     yes: false,
     repair: false,
     restart: false,
+    dryRun: false,
+    plan: false,
   })
 })
 

@@ -1,0 +1,122 @@
+import { listReaders, readersOf } from './checks.mts'
+import { runErrand } from './errand.mts'
+import { Failure } from './failure.mts'
+import { formatBytes, formatSeconds } from './format.mts'
+import { withoutClaim } from './manifest.mts'
+import type { PersistentVolumeClaim } from './objects.mts'
+import { noteMover } from './outcome.mts'
+import type { MoverDone, PlanNumbers } from './report.mts'
+import type { Result, Session } from './session.mts'
+import type { Settings } from './settings.mts'
+import { stage } from './stages.mts'
+import { lineOf } from './story.mts'
+
+const TITLE = 'plan'
+/** What a node with a link of 2 Gbit/s moves in a second. */
+const BYTES_PER_SECOND = 250e6
+
+/** What the plan's Job found. */
+export interface Plan extends PlanNumbers {
+  commit: string
+  files: number
+  bytes: number
+}
+
+/** Asks, in the cluster and with its own Secrets, what setup-model would move; no model bytes move. */
+export function planned(session: Session): Promise<Result> {
+  const { settings, cluster, outcome } = session
+  return stage(session, TITLE, async (noted) => {
+    const claim = await cluster.find<PersistentVolumeClaim>('pvc', settings.pvc)
+    const mounted = claim?.status?.phase === 'Bound' && claim.metadata.deletionTimestamp === undefined
+    const done = await runErrand(session, {
+      title: TITLE,
+      kind: 'model-plan',
+      doing: mounted ? 'looks at the Hub, the bucket and the volume' : 'looks at the Hub and the bucket',
+      ...(mounted ? {} : { edit: withoutClaim }),
+    })
+    const plan = planOf(done)
+    noteMover(noted, done)
+    outcome.facts.plan = { ...plan, volumeLookedAt: mounted }
+    return describePlan(plan, settings, mounted, mounted ? await readersOf(cluster, settings.pvc) : [])
+  })
+}
+
+function planOf(done: MoverDone | undefined): Plan {
+  if (!done?.plan)
+    throw new Failure('the Job has made its plan, and the pod that knew it is gone', 'run the same command again')
+  const { commit, files, bytes, plan } = done
+  return { commit, files, bytes, ...plan }
+}
+
+/** Pure: the plan for people. It is good news when nothing stands against a run. `mounted`: the volume could be looked at. */
+export function describePlan(plan: Plan, settings: Settings, mounted: boolean, readers: readonly string[]): Result {
+  const { bucket, model, revision, pvc, timeout } = settings
+  const toSpaces = plan.bytes - plan.spacesBytes
+  const toVolume = plan.bytes - (mounted ? plan.volumeBytes : 0)
+  const fits = !mounted || plan.freeBytes >= toVolume
+  const lines = [
+    lineOf(
+      '•',
+      'model',
+      `${model} at commit ${plan.commit.slice(0, 8)} (${revision}): ${count(plan.files, plan.bytes)}`,
+    ),
+    lineOf('•', 'left out', leftOut(plan)),
+    lineOf('•', 'to Spaces', `s3://${bucket}/models/${model}/ ${hop(plan.spacesFiles, plan.spacesBytes, toSpaces)}`),
+    mounted
+      ? lineOf('•', 'to NFS', `${pvc}:/${model}/ ${hop(plan.volumeFiles, plan.volumeBytes, toVolume)}`)
+      : lineOf('•', 'to NFS', `PVC ${pvc} is not Bound, so the volume was not looked at; at most ${move(toVolume)}`),
+  ]
+  if (mounted && fits)
+    lines.push(
+      lineOf('•', 'volume', `${formatBytes(plan.freeBytes)} free, ${formatBytes(toVolume)} needed: it suffices`),
+    )
+  if (!fits) {
+    const lacking = formatBytes(toVolume - plan.freeBytes)
+    lines.push(
+      lineOf(
+        '✗',
+        'volume',
+        `${formatBytes(plan.freeBytes)} free, ${formatBytes(toVolume)} needed: ${lacking} are missing`,
+      ),
+    )
+  }
+  const longest = Math.max(toSpaces, toVolume) / BYTES_PER_SECOND
+  if (longest > timeout) {
+    const enough = Math.ceil((longest * 1.5) / 600) * 600
+    lines.push(
+      lineOf(
+        '!',
+        'timeout',
+        `${formatSeconds(longest)} for one hop is longer than --timeout ${timeout}: give it ${enough}`,
+      ),
+    )
+  }
+  if (plan.changingFiles > 0 && mounted) {
+    const what = `${plan.changingFiles} ${plan.changingFiles === 1 ? 'file' : 'files'} on the volume would be replaced or removed`
+    const who = readers.length > 0 ? `, and ${listReaders(readers)} it mounted` : '; no pod has it mounted'
+    lines.push(lineOf(readers.length > 0 ? '!' : '•', 'changes', `${what}${who}`))
+  }
+  return { text: lines.join('\n'), good: fits }
+}
+
+function leftOut({ leftOutFiles, leftOutBytes, include, exclude }: Plan): string {
+  if (leftOutFiles === 0) return 'nothing'
+  const filters = [
+    ...(include.length > 0 ? [`--include ${include.join(' ')}`] : []),
+    ...(exclude.length > 0 ? [`--exclude ${exclude.join(' ')}`] : []),
+  ]
+  return `${count(leftOutFiles, leftOutBytes)} (${filters.join(', ')})`
+}
+
+function hop(files: number, bytes: number, toMove: number): string {
+  return `${files > 0 ? `holds ${count(files, bytes)}` : 'holds nothing of it'}; ${move(toMove)}`
+}
+
+function move(bytes: number): string {
+  if (bytes === 0) return 'nothing to move'
+  return `${formatBytes(bytes)} to move: ${formatSeconds(bytes / BYTES_PER_SECOND)} at ${formatBytes(BYTES_PER_SECOND)}/s (a link of 2 Gbit/s)`
+}
+
+function count(files: number, bytes: number): string {
+  return `${files} ${files === 1 ? 'file' : 'files'}, ${formatBytes(bytes)}`
+}

@@ -1,0 +1,133 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { parseAllDocuments } from 'yaml'
+import { real } from '../local/cluster.mts'
+import { gate } from '../local/faults.mts'
+import type { HubRequest } from '../local/hub.mts'
+import { smallModel } from '../local/model.mts'
+import { createWorld, type World } from '../local/world.mts'
+
+const model = smallModel({ id: 'acme/rehearsed' })
+const twin = smallModel({ id: 'acme/held' })
+const slug = 'acme--rehearsed'
+let world: World
+
+beforeAll(async () => {
+  world = await createWorld({ models: [model, twin] })
+})
+afterAll(() => world?.close())
+
+/** Names, uids and versions of all that a run could change. */
+async function state(): Promise<string[]> {
+  const each = '{range .items[*]}{.kind} {.metadata.name} {.metadata.uid} {.metadata.resourceVersion}{"\\n"}{end}'
+  const kinds = 'jobs,pods,configmaps,persistentvolumeclaims'
+  const found = await world.kubectl(['get', kinds, '-o', `jsonpath=${each}`])
+  const volume = await world.kubectl(['get', 'pv', world.pv, '-o', 'jsonpath={.metadata.resourceVersion}'])
+  return [...found.trim().split('\n'), volume]
+}
+
+/** Runs a script with --dry-run, demands that nothing has changed, and gives the objects that it printed. */
+async function rehearse(script: string, args: string[] = ['--model', model.id]) {
+  const before = await state()
+  const moved = world.moved
+  const { code, stdout, stderr } = await world.run(script, [...args, '--dry-run'])
+  expect(code, stderr).toBe(0)
+  expect(await state()).toEqual(before)
+  expect(world.moved).toEqual(moved)
+  expect(stderr).toMatch(/^• dry run +nothing is changed/m)
+  const objects = parseAllDocuments(stdout).flatMap((document) => {
+    expect('errors' in document ? document.errors : []).toEqual([])
+    const object = document.toJS() as { kind: string; metadata: { name: string } } | null
+    return object ? [object] : []
+  })
+  return { stdout, stderr, objects, names: objects.map(({ kind, metadata }) => `${kind} ${metadata.name}`) }
+}
+
+describe('on an empty cluster', () => {
+  test('fix-pvc prints the claim', async () => {
+    const { names, stderr } = await rehearse('fix-pvc', [])
+    expect(names).toEqual([`PersistentVolumeClaim ${world.pvc}`])
+    expect(stderr).toMatch(/1 object would be made, and the server would take them; nothing was changed/)
+  })
+
+  test('setup-model prints all that it would make, in order, as kubectl takes it', async () => {
+    const { names, stdout } = await rehearse('setup-model')
+    expect(names.map((name) => name.replace(/[0-9a-f]{10}$/, 'HASH'))).toEqual([
+      `PersistentVolumeClaim ${world.pvc}`,
+      'ConfigMap model-mover-HASH',
+      `Job model-upload-spaces-${slug}`,
+      `Job model-download-nfs-${slug}`,
+      `Job model-verify-nfs-${slug}`,
+    ])
+    const done = await world.run('kubectl', ['--context', world.context, 'create', '--dry-run=server', '-f', '-'], {
+      input: stdout,
+    })
+    expect(done, done.stderr).toMatchObject({ code: 0 })
+  })
+
+  test('it is what a run makes then', async () => {
+    const { objects } = await rehearse('model-to-spaces')
+    const done = await world.run('model-to-spaces', ['--model', model.id])
+    expect(done, done.stderr).toMatchObject({ code: 0 })
+    const printed = objects.find(({ kind }) => kind === 'Job')
+    const made = await world.object('job', `model-upload-spaces-${slug}`)
+    const applied = made?.metadata.annotations?.['kubectl.kubernetes.io/last-applied-configuration'] ?? ''
+    expect(printed).toMatchObject({ spec: JSON.parse(applied).spec })
+  })
+})
+
+test('a finished Job would be replaced, and stays', async () => {
+  const { stdout, names } = await rehearse('model-to-spaces')
+  expect(stdout).toMatch(new RegExp(`^# kubectl .* delete job model-upload-spaces-${slug}`, 'm'))
+  expect(names, 'the mover is there already').toEqual([`Job model-upload-spaces-${slug}`])
+})
+
+test('a stale claimRef would be removed, and stays', async () => {
+  const made = await world.run('fix-pvc')
+  expect(made, made.stderr).toMatchObject({ code: 0 })
+  await world.kubectl(['delete', 'pvc', world.pvc])
+  await world.kubectl(['wait', 'pv', world.pv, '--for=jsonpath={.status.phase}=Released', '--timeout=60s'])
+  const { stdout, stderr, names } = await rehearse('fix-pvc', [])
+  expect(stdout).toMatch(new RegExp(`^# kubectl .* patch pv ${world.pv} `, 'm'))
+  expect(stderr).toContain('its stale claimRef is removed')
+  expect(names).toEqual([`PersistentVolumeClaim ${world.pvc}`])
+})
+
+test('a running Job would be joined; with other settings it is refused, and with --restart replaced', async () => {
+  const held = gate<HubRequest>()
+  world.hub.faults.add({ match: ({ server }) => server === 'cdn', act: held.act })
+  const first = world.start('model-to-spaces', ['--model', twin.id])
+  try {
+    await held.arrived
+    const joined = await rehearse('model-to-spaces', ['--model', twin.id])
+    expect(joined.names).toEqual([])
+    expect(joined.stderr).toContain('is running already with these settings: joined')
+    const refused = await world.run('model-to-spaces', ['--model', twin.id, '--buffer', '64Mi', '--dry-run'])
+    expect(refused, refused.stderr).toMatchObject({ code: 1 })
+    expect(refused.stderr).toContain('BUFFER is 256Mi there, 64Mi here')
+    const args = ['--model', twin.id, '--buffer', '64Mi', '--restart']
+    expect((await rehearse('model-to-spaces', args)).names).toEqual(['Job model-upload-spaces-acme--held'])
+  } finally {
+    held.open()
+    world.hub.faults.clear()
+    await first.outcome
+  }
+})
+
+test('verify has none', async () => {
+  const done = await world.run('verify', ['--dry-run'])
+  expect(done).toMatchObject({ code: 2 })
+  expect(done.stderr).toContain('verify has no use for it: what changes nothing needs none')
+})
+
+test('without a server the manifests are printed all the same, and that they are not checked is said', async () => {
+  if (real) return
+  await world.kube.stopApi()
+  try {
+    const done = await world.run('setup-model', ['--model', '1e5', '--dry-run'])
+    expect(done, done.stderr).toMatchObject({ code: 0 })
+    expect(done.stderr).toMatch(/^! dry run +5 objects would be made, .*not checked/m)
+    expect(done.stdout).toContain('value: "1e5"')
+  } finally {
+    await world.kube.startApi()
+  }
+})
