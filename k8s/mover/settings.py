@@ -38,6 +38,8 @@ class Settings:
     models_dir: Path
     job_uid: str
     level: str
+    # None where nobody asked for one: a check then takes what is there.
+    asked_revision: str | None
     repair: bool
     confirmed: bool
     secrets: "Secrets"
@@ -103,6 +105,7 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         models_dir=Path(environment.get("MODELS_DIR") or "/models"),
         job_uid=environment.get("JOB_UID", ""),
         level=level,
+        asked_revision=environment.get("REVISION") or None,
         repair=environment.get("REPAIR") == "true",
         confirmed=environment.get("CONFIRMED") == "true",
         secrets=Secrets(environment),

@@ -58,6 +58,16 @@ def outcome(
     }
 
 
+def check_revision(side: str, evidence: Evidence, settings: Settings) -> None:
+    """Raises Failure("other-evidence") where another revision than the one that stands there was asked for."""
+    if settings.asked_revision not in (None, evidence.revision, evidence.commit):
+        raise Failure(
+            "other-evidence",
+            f"{side} holds revision {evidence.revision} (commit {evidence.commit[:8]}) of {evidence.model}, "
+            f"{settings.asked_revision} was asked for",
+        )
+
+
 class Verify:
     """One check of one model's folder."""
 
@@ -85,6 +95,7 @@ class Verify:
             ) from error
         if evidence.model != self._settings.model:
             raise Failure("no-evidence", f"{where} has the evidence of {evidence.model}", next=again)
+        check_revision("the volume", evidence, self._settings)
         self._written = found[1].st_ctime_ns
         self._progress.expect(len(evidence.files), evidence.size)
         self._progress.enter("hashing")

@@ -8,7 +8,7 @@ from failure import Again, Failure
 from progress import Progress
 from settings import Settings
 from spaces import Spaces, Stored
-from verify import outcome
+from verify import check_revision, outcome
 from web import Web
 from window import Part, Sink, Transfer, Window, part_size
 
@@ -87,6 +87,7 @@ class VerifySpaces:
             raise Failure("no-evidence", f"{UPLOAD_SENTINEL} in {where} proves nothing: {error}") from error
         if evidence.model != self._settings.model:
             raise Failure("no-evidence", f"{where} has the evidence of {evidence.model}")
+        check_revision("Spaces", evidence, self._settings)
         return evidence
 
     def _hash(self, files: list[File], objects: dict[str, Stored], wrong: set[str]) -> None:

@@ -51,13 +51,19 @@ export function decide(found: Job | undefined, wanted: JobManifest, restart: boo
   }
 }
 
+/** Variables of ours; another one was set by hand, and may hold a secret. */
+const SHOWN =
+  /^(model|image|memory|claim|MODEL|REVISION|INCLUDE|EXCLUDE|BUCKET|ENDPOINT|HF_ENDPOINT|AWS_DEFAULT_REGION|BUFFER|LEVEL|REPAIR|MODELS_DIR)$/
+
 /** `REVISION is v1 there, main here`: what two sets of settings disagree in. */
 export function differences(there: Record<string, string>, here: Record<string, string>): string {
   const names = [...new Set([...Object.keys(there), ...Object.keys(here)])].sort()
   const shown = (value: string | undefined) => (value === undefined ? 'not set' : value === '' ? 'empty' : value)
   return names
     .filter((name) => there[name] !== here[name])
-    .map((name) => `${name} is ${shown(there[name])} there, ${shown(here[name])} here`)
+    .map((name) =>
+      SHOWN.test(name) ? `${name} is ${shown(there[name])} there, ${shown(here[name])} here` : `${name} differs`,
+    )
     .join('; ')
 }
 

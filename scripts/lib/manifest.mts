@@ -6,6 +6,7 @@ import { runChild } from './child.mts'
 import { Failure } from './failure.mts'
 import { slugOf } from './model.mts'
 import type { Container, EnvVar, JobSpec, PersistentVolumeClaim } from './objects.mts'
+import { options } from './options.mts'
 import { parseQuantity } from './quantity.mts'
 import type { Settings } from './settings.mts'
 
@@ -178,7 +179,9 @@ function noteSettings({ metadata, spec }: JobManifest): void {
 /** What a Job of this kind reads beside the model; a variable that is not named keeps the manifest's or the mover's default. */
 function variablesOf(kind: JobKind, settings: Settings): Record<string, string> {
   if (kind === 'model-clean-nfs') return {}
-  if (kind === 'model-verify-nfs') return { LEVEL: settings.level }
+  // The default is no wish: what stands there may well have been staged under another name.
+  const wished = settings.revision === options.revision.default ? {} : { REVISION: settings.revision }
+  if (kind === 'model-verify-nfs') return { LEVEL: settings.level, ...wished }
   const spaces = {
     BUCKET: settings.bucket,
     ENDPOINT: settings.endpoint,
@@ -186,7 +189,7 @@ function variablesOf(kind: JobKind, settings: Settings): Record<string, string> 
     ...(settings.pipIndexUrl ? { PIP_INDEX_URL: settings.pipIndexUrl } : {}),
   }
   if (kind === 'model-clean-spaces') return spaces
-  if (kind === 'model-verify-spaces') return { ...spaces, BUFFER: settings.buffer, LEVEL: settings.level }
+  if (kind === 'model-verify-spaces') return { ...spaces, BUFFER: settings.buffer, LEVEL: settings.level, ...wished }
   const both = {
     ...spaces,
     BUFFER: settings.buffer,

@@ -326,6 +326,13 @@ describe.concurrent('verify', () => {
     expect(next).toContain('make model-to-nfs')
   })
 
+  test('another revision than the one that stands there, where one is asked for', async ({ newRig }) => {
+    const rig = await staged(newRig)
+    const { detail } = await rig.mustFail('verify', 64, 'other-evidence', { env: { REVISION: 'v9' } })
+    expect(detail).toMatch(/holds revision main .* v9 was asked for/)
+    await rig.mustRun('verify', { env: { REVISION: 'main' } })
+  })
+
   test('thousands of wrong files fit into the message', async ({ newRig }) => {
     const rig = await newRig({ models: [model] })
     const name = (count: number) => `${'deep folder/'.repeat(8)}${'ü'.repeat(50)}-${count}`

@@ -74,8 +74,9 @@ describe('under the name of the wanted Job there is', () => {
   })
 })
 
-test('differences name each setting and both sides', () => {
-  expect(differences({ A: '1', B: 'x', E: '' }, { A: '2', B: 'x', C: 'y' })).toBe(
-    'A is 1 there, 2 here; C is not set there, y here; E is empty there, not set here',
+test('differences name each setting and both sides, but no value that may be a secret', () => {
+  const there = { REVISION: '1', BUCKET: 'x', EXCLUDE: '', HF_TOKEN: 'hf_by_hand' }
+  expect(differences(there, { REVISION: '2', BUCKET: 'x', INCLUDE: 'y' })).toBe(
+    'EXCLUDE is empty there, not set here; HF_TOKEN differs; INCLUDE is not set there, y here; REVISION is 1 there, 2 here',
   )
 })
