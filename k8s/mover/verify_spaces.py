@@ -1,6 +1,7 @@
 """Checks the bucket against its evidence: `names`, `sizes`, or `hashes`, for which every object is read once."""
 
 import threading
+from collections.abc import Callable
 
 from digest import Sha256
 from evidence import UPLOAD_SENTINEL, Evidence, File, NotEvidence, is_reserved, parse_evidence
@@ -13,12 +14,17 @@ from web import Web
 from window import Part, Sink, Transfer, Window, part_size
 
 
-class HashSink(Sink):
-    """Compares the hash of one object; nothing is kept."""
+class Misread(Again):
+    """The bytes that came are not those of the evidence, which may be the way's fault."""
 
-    def __init__(self, file: File, wrong: set[str]) -> None:
+
+class HashSink(Sink):
+    """Compares the hash of one object, that of a second reading where the first differs; nothing is kept."""
+
+    def __init__(self, file: File, wrong: set[str], again: Callable[[], Transfer] | None) -> None:
         self._file = file
         self._wrong = wrong
+        self._again = again
 
     def accept(self, part: Part) -> None:
         """Nothing to do before the part's turn."""
@@ -32,10 +38,14 @@ class HashSink(Sink):
     def finish(self, sha256: str) -> None:
         """Notes an object whose bytes are not those of the evidence."""
         if sha256 != self._file.sha256:
+            if self._again is not None:
+                raise Misread(self._file.path)
             self._wrong.add(self._file.path)
 
     def restart(self, error: Again) -> Transfer | None:
-        """It was replaced while it was read, so it is not what was listed."""
+        """Where it was replaced while it was read, it is not what was listed."""
+        if isinstance(error, Misread) and self._again is not None:
+            return self._again()
         self._wrong.add(self._file.path)
         return None
 
@@ -97,12 +107,15 @@ class VerifySpaces:
         window = Window(self._settings.buffer, self._stop, hash_parts=False)
         window.run(self._transfer(file, objects[file.path], wrong) for file in files if file.size)
 
-    def _transfer(self, file: File, stored: Stored, wrong: set[str]) -> Transfer:
+    def _transfer(self, file: File, stored: Stored, wrong: set[str], *, second: bool = False) -> Transfer:
+        def again() -> Transfer:
+            return self._transfer(file, stored, wrong, second=True)
+
         return Transfer(
             name=file.path,
             size=file.size,
             part_size=part_size(file.size, self._settings.buffer),
             source=lambda start, view, on_chunk: self._spaces.fetch(file.path, stored, start, view, on_chunk),
-            sink=HashSink(file, wrong),
+            sink=HashSink(file, wrong, None if second else again),
             on_bytes=self._progress.hash,
         )
