@@ -31,6 +31,7 @@ from botocore.exceptions import ConnectionError as EndpointError
 from botocore.session import Session
 from urllib3.response import BaseHTTPResponse
 
+from evidence import DOCUMENT_BYTES
 from failure import Again, Failure
 from retry import retry
 from settings import Settings
@@ -132,11 +133,14 @@ class Spaces:
     # --- documents and small objects -------------------------------------------------------------------------------
 
     def read(self, key: str) -> tuple[bytes, datetime] | None:
-        """A small object's bytes and time, or None when the server says that it is not there."""
+        """A document's bytes and time, or None when the server says that it is not there; no bytes where it can be none."""
 
         def get() -> tuple[bytes, datetime] | None:
             try:
                 answer = _whole(self._client.get_object(Bucket=self._bucket, Key=self._prefix + key), "ETag", key)
+                if answer["ContentLength"] > DOCUMENT_BYTES:
+                    answer["Body"].close()
+                    return b"", answer["LastModified"]
                 body, etag = answer["Body"].read(), answer["ETag"].strip('"')
                 # With KMS keys an ETag is no hash; one request's is an MD5 in all other cases.
                 if "ServerSideEncryption" not in answer and len(etag) == 32 and hash_md5(body) != etag:

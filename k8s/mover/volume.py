@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from evidence import PARTIAL, File, check_paths, is_reserved
+from evidence import DOCUMENT_BYTES, PARTIAL, File, check_paths, is_reserved
 from failure import Failure
 
 JOURNAL = ".download-journal"
@@ -69,11 +69,12 @@ class Volume:
         self.folder = root / model
 
     def read(self, name: str) -> tuple[bytes, os.stat_result] | None:
-        """A document's bytes and status, or None when it is not there."""
+        """A document's bytes and status, or None when it is not there; no bytes where it is too large to be one."""
         with naming(name):
             try:
                 with open(self.folder / name, "rb", opener=_no_follow) as file:
-                    return file.read(), os.fstat(file.fileno())
+                    status = os.fstat(file.fileno())
+                    return file.read() if status.st_size <= DOCUMENT_BYTES else b"", status
             except FileNotFoundError:
                 return None
 
