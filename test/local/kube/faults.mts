@@ -53,7 +53,13 @@ export class Faults {
       const own = (['NoSchedule', 'NoExecute'] as const).map((effect) => ({ key: UNREACHABLE, effect, timeAdded }))
       spec.taints = [...(spec.taints ?? []), ...own]
     })
-    for (const pod of this.#podsOf(name)) this.#parts.kubelet.run(pod)?.silence(!power)
+    for (const pod of this.#podsOf(name)) {
+      this.#parts.kubelet.run(pod)?.silence(!power)
+      // The node controller's doing, for the kubelet says nothing any more.
+      this.#store.modify<Pod>(pods, pod, ({ status }) => {
+        status.conditions = setCondition(status.conditions ?? [], { type: 'Ready', status: 'False' })
+      })
+    }
   }
 
   /** What happens when a cut node stays away (after 300 s in Kubernetes): its pods are marked for deletion, and stay Terminating. */

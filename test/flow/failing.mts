@@ -1,0 +1,77 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { expect } from 'vitest'
+import type { Running } from '../local/command.mts'
+import type { World } from '../local/world.mts'
+
+/** What a user may have to wait for a message once the API shows its cause. */
+const SOON_MS = 10_000
+
+/** A run that is about to fail, or to be hindered: what the API shows, and when it is told. */
+export interface Expected {
+  running: Running
+  /** Whether the API shows the state. */
+  visible: () => Promise<boolean>
+  /** The line that tells of it. */
+  says: RegExp
+}
+
+/** A pod as far as tests look at it. */
+export interface SeenPod {
+  metadata: { name: string; deletionTimestamp?: string }
+  spec: { nodeName?: string }
+  status: {
+    phase?: string
+    reason?: string
+    conditions?: { type: string; status: string; message?: string }[]
+    containerStatuses?: {
+      state: { waiting?: { reason?: string }; running?: unknown; terminated?: { exitCode: number; reason?: string } }
+    }[]
+  }
+}
+
+/** The pods of a Job, by its name. */
+export async function podsOf(world: World, job: string): Promise<SeenPod[]> {
+  const text = await world.kubectl(['get', 'pods', '--selector', `job-name=${job}`, '-o', 'json'])
+  return (JSON.parse(text) as { items: SeenPod[] }).items
+}
+
+/** Waits until something is so; the test's own timeout is the limit. */
+export async function until(holds: () => Promise<boolean>): Promise<void> {
+  while (!(await holds())) await sleep(200)
+}
+
+/** Waits for a pod of the Job that is as wanted, and gives it. */
+export async function podOnce(world: World, job: string, wanted: (pod: SeenPod) => boolean): Promise<SeenPod> {
+  let found: SeenPod | undefined
+  await until(async () => {
+    found = (await podsOf(world, job)).find(wanted)
+    return found !== undefined
+  })
+  return found as SeenPod
+}
+
+export function isRunning({ status }: SeenPod): boolean {
+  return status.containerStatuses?.[0]?.state.running !== undefined
+}
+
+/** Demands that a state is told within seconds after the API shows it. */
+export async function expectSaidSoon({ running, visible, says }: Expected): Promise<void> {
+  const said = running.says(says).then(() => Date.now())
+  const shown = until(visible).then(() => Date.now())
+  expect((await said) - (await shown), 'milliseconds from the state to the message').toBeLessThan(SOON_MS)
+}
+
+/** Demands the end of a run: its exit code, its last two lines, and the cause in its JSON document. */
+export async function expectEnd(
+  running: Running,
+  { code, cause, last }: { code: number; cause: string; last: [cause: RegExp, next: RegExp] },
+): Promise<string> {
+  const done = await running.outcome
+  expect(done, done.stderr).toMatchObject({ code })
+  const [fact = '', next = ''] = done.stderr.trimEnd().split('\n').slice(-2)
+  expect(fact).toMatch(/^✗ /)
+  expect(fact).toMatch(last[0])
+  expect(next).toMatch(last[1])
+  expect(JSON.parse(done.stdout)).toMatchObject({ state: code === 124 ? 'timeout' : 'failed', cause })
+  return done.stderr
+}
