@@ -23,7 +23,7 @@ from typing import Any
 
 from failure import EXIT_STOPPED, Failure, Stopped
 from progress import Progress
-from settings import SECRETS, read_settings
+from settings import SECRETS, Settings, read_settings
 
 VERBS = {
     "upload": ("upload", "Upload"),
@@ -36,6 +36,9 @@ VERBS = {
 }
 NEEDS_NOTHING = {"verify", "clean-nfs"}
 MESSAGE_BYTES = 4096
+# How soon a signal is seen at the latest, and how long the work may take to end behind it: a pod has 30 s.
+SIGNAL_SECONDS = 0.2
+STOP_SECONDS = 1.0
 
 
 def main(verb: str) -> int:
@@ -48,7 +51,7 @@ def main(verb: str) -> int:
     ended = threading.Event()
 
     def on_signal(number: int, frame: FrameType | None) -> None:
-        # Raised in the main thread, wherever it waits; every step is made so that a kill is safe behind it.
+        # Raised in the main thread, which only waits; every step of the work is made so that a kill is safe behind it.
         # Once the work has ended there is nothing to stop: how it ended still has to be told.
         if not stop.is_set() and not ended.is_set():
             stop.set()
@@ -59,10 +62,7 @@ def main(verb: str) -> int:
     try:
         settings = read_settings()
         progress.start()
-        if verb not in NEEDS_NOTHING:
-            install(progress)
-        module, work = VERBS[verb]
-        result = getattr(importlib.import_module(module), work)(settings, progress, stop).run()
+        result = Work(verb, settings, progress, stop).result()
         ended.set()
         progress.stop()
         report({"state": "done", **result, "moved": progress.moved, "seconds": round(progress.seconds, 1)})
@@ -78,6 +78,51 @@ def main(verb: str) -> int:
         return fail(Failure("internal", masked(f"{type(error).__name__}: {error}")), progress)
 
 
+class Work(threading.Thread):
+    """The verb, in a thread of its own.
+
+    CPython runs signal handlers in the main thread, which must not block without a limit: a signal that comes just
+    before it does is seen when the lock is free, which may be never. Nor may the handler's exception come up in the
+    midst of a library, which takes it for a failure of the network.
+    """
+
+    def __init__(self, verb: str, settings: Settings, progress: Progress, stop: threading.Event) -> None:
+        super().__init__(name=verb, daemon=True)
+        self._verb = verb
+        self._settings = settings
+        self._progress = progress
+        self._stop_asked = stop
+        self._end = threading.Event()
+        self._result: dict[str, object] = {}
+        self._error: BaseException | None = None
+
+    def result(self) -> dict[str, object]:
+        """Runs the verb and gives its result, or raises its error; or Stopped, a moment after the work was told to stop."""
+        self.start()
+        try:
+            while not self._end.wait(SIGNAL_SECONDS):
+                continue
+        except Stopped:
+            self._end.wait(STOP_SECONDS)
+            raise
+        if self._error is not None:
+            raise self._error
+        return self._result
+
+    def run(self) -> None:
+        """Called by start()."""
+        try:
+            if self._verb not in NEEDS_NOTHING:
+                install(self._progress, self._stop_asked)
+            module, name = VERBS[self._verb]
+            work = getattr(importlib.import_module(module), name)
+            self._result = work(self._settings, self._progress, self._stop_asked).run()
+        except BaseException as error:
+            self._error = error
+        finally:
+            self._end.set()
+
+
 def masked(text: str) -> str:
     """The words of an error that nobody foresaw, without the secrets that may be in them."""
     for secret in (os.environ.get(name, "").strip() for name in SECRETS):
@@ -86,8 +131,8 @@ def masked(text: str) -> str:
     return text
 
 
-def install(progress: Progress) -> None:
-    """Installs the pinned packages; no network is needed where they are there already. Raises Failure("install")."""
+def install(progress: Progress, stop: threading.Event) -> None:
+    """Installs the pinned packages; no network is needed where they are there already. Raises Failure("install"), Stopped."""
     progress.enter("installing")
     requirements = Path(__file__).with_name("requirements.txt")
     if is_installed(requirements):
@@ -103,11 +148,13 @@ def install(progress: Progress) -> None:
         environment.pop(secret, None)
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-cache-dir", "--requirement", str(requirements)]
     pip = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    try:
-        output, _ = pip.communicate()
-    except BaseException:
-        pip.kill()
-        raise
+    while pip.returncode is None:
+        try:
+            output, _ = pip.communicate(timeout=SIGNAL_SECONDS)
+        except subprocess.TimeoutExpired:
+            if stop.is_set():
+                pip.kill()
+                raise Stopped() from None
     if pip.returncode != 0:
         print(output, flush=True)
         last = next((line for line in reversed(output.splitlines()) if line.startswith("ERROR")), "no reason given")
