@@ -68,8 +68,11 @@ export class Forks {
     const end = ended.then(async ([status]): Promise<ForkEnd> => {
       this.#answers.delete(id)
       const text = await readFile(log, 'utf8')
-      const written = status < 0 ? undefined : (JSON.parse(await readFile(message, 'utf8')) as Message)
-      return { status, log: text, message: written }
+      const written = await readFile(message, 'utf8').catch((error) => {
+        if (error.code === 'ENOENT') return undefined
+        throw error
+      })
+      return { status, log: text, message: written === undefined ? undefined : (JSON.parse(written) as Message) }
     })
     return {
       end,

@@ -113,10 +113,10 @@ test('SIGTERM in mid-transfer ends hop 1 with 143 although Spaces is silent', as
   expect(end, end.log).toMatchObject({ status: 143, message: { cause: 'stopped' } })
   rig.spaces.faults.clear()
   hurry(rig)
-  silent.open()
   ageUploads(rig)
   await forks.mustRun('upload')
   await rig.expectUploaded(first)
+  silent.open()
 })
 
 test('SIGTERM in mid-transfer ends hop 2 with 143, and the next pod goes on', async () => {
