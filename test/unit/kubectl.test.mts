@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import { explain, Kubectl } from '../../scripts/lib/kubectl.mts'
 import { PodLog } from '../../scripts/lib/podlog.mts'
 
@@ -86,6 +86,27 @@ describe('the log of a pod', () => {
     log.resume(false)
     expect(lines).toEqual(['a', 'b', 'c', 'd', 'é'])
     expect(kubectl.since, 'once after the end, and never when finished').toEqual([undefined, 't2', 't3'])
+  })
+
+  test('is asked for again when nothing came for longer than the mover is ever silent', async () => {
+    vi.useFakeTimers({ toFake: ['performance'] })
+    let asked = 0
+    const followLog: Kubectl['followLog'] = (_pod, _container, _from, _onChunk, signal) => {
+      asked += 1
+      return new Promise((_, reject) => signal.addEventListener('abort', () => reject(new Error('killed'))))
+    }
+    const log = new PodLog({ followLog }, 'p', () => {})
+    try {
+      for (const seconds of [0, 20, 20, 0]) {
+        vi.advanceTimersByTime(seconds * 1000)
+        log.resume(false)
+        await new Promise(setImmediate)
+      }
+      expect(asked).toBe(2)
+    } finally {
+      vi.useRealTimers()
+      await log.finish(0)
+    }
   })
 
   test('is given up after a while', async () => {
