@@ -106,6 +106,7 @@ class Download:
             f.path for f in evidence.files if f.path not in listing.objects or listing.objects[f.path].size != f.size
         ]
         if wrong:
+            self._demand_same(found[0])
             raise Failure(
                 "spaces-incomplete",
                 f"{len(wrong)} of {len(evidence.files)} objects are missing or cut in Spaces, such as {wrong[0]}",
@@ -474,8 +475,17 @@ class Download:
             raise
 
     def _suspect(self, file: File, words: str) -> Failure:
+        self._demand_same(self._body)
         mend = self._leave_word({file.path})
         return Failure("wrong-bytes", f"Spaces holds other bytes than its evidence lists: {words}", next=mend)
+
+    def _demand_same(self, body: bytes) -> None:
+        """Whether the objects are to blame, or another run has begun to change them. Raises Failure("spaces-unsteady")."""
+        found = self._spaces.read(UPLOAD_SENTINEL)
+        if found is None or found[0] != body:
+            raise Failure(
+                "spaces-unsteady", f"another run changed {self._settings.model} in Spaces while this one read it"
+            )
 
     def _leave_word(self, paths: set[str]) -> str:
         """Tells hop 1, which would otherwise trust its evidence, and gives the way out in words."""
