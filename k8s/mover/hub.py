@@ -148,7 +148,7 @@ class Hub:
             raise Failure(
                 "hub-error",
                 f"the Hub's storage answered {response.status} for {file.path}",
-                retry_after=retry_after(response),
+                retry_after=retry_after(response.headers),
             )
         raise Failure("wrong-answer", f"the Hub redirected {file.path} more than {REDIRECTS} times")
 
@@ -226,7 +226,7 @@ class Hub:
         message = response.headers.get("X-Error-Message", "")
         if status in (408, 429) or status >= 500:
             cause = "hub-busy" if status == 429 else "hub-error"
-            return Failure(cause, f"the Hub answered {status} for {what}", retry_after=retry_after(response))
+            return Failure(cause, f"the Hub answered {status} for {what}", retry_after=retry_after(response.headers))
         if code == "GatedRepo":
             who = "Secret hf-token has no access to it" if self._token else "there is no token in Secret hf-token"
             page = f"{self._endpoint}/{self._model}"

@@ -350,7 +350,7 @@ class Spaces:
             return response
         text = self._web.read_rest(SIDE, response)
         code = re.search(rb"<Code>([^<]+)</Code>", text or b"")
-        raise self._failure(code[1].decode() if code else "", response.status, key, retry_after(response))
+        raise self._failure(code[1].decode() if code else "", response.status, key, retry_after(response.headers))
 
     def _etag(self, response: BaseHTTPResponse, key: str) -> str:
         """What the server calls the bytes it took in. A status of 200 alone may be anybody's."""
@@ -365,12 +365,11 @@ class Spaces:
                 return call()
             except ClientError as error:
                 meta = error.response.get("ResponseMetadata", {})
-                wait = meta.get("HTTPHeaders", {}).get("retry-after", "")
                 raise self._failure(
                     str(error.response.get("Error", {}).get("Code", "")),
                     int(meta.get("HTTPStatusCode", 0)),
                     what,
-                    float(wait) if wait.isdigit() else None,
+                    retry_after(meta.get("HTTPHeaders", {})),
                 ) from error
             except SSLError as error:
                 raise tls_failure(SIDE, str(error)) from error

@@ -4,7 +4,7 @@ import os
 import re
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from email.utils import parsedate_to_datetime
 from threading import Event
 from typing import Any
@@ -201,9 +201,10 @@ def ca_bundle() -> str | None:
     return None
 
 
-def retry_after(response: BaseHTTPResponse) -> float | None:
+def retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds the server asks us to wait: Retry-After (seconds or a date), or the Hub's `ratelimit: "api";r=0;t=N`."""
-    value = response.headers.get("Retry-After", "").strip()
+    headers = urllib3.HTTPHeaderDict(headers)
+    value = headers.get("Retry-After", "").strip()
     if re.fullmatch(r"\d+(\.\d+)?", value):
         return float(value)
     if value:
@@ -211,7 +212,7 @@ def retry_after(response: BaseHTTPResponse) -> float | None:
             return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
         except ValueError:
             return None
-    match = re.search(r"\br=0\b.*\bt=(\d+)", response.headers.get("RateLimit", ""))
+    match = re.search(r"\br=0\b.*\bt=(\d+)", headers.get("RateLimit", ""))
     return float(match[1]) if match else None
 
 
