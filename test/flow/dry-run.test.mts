@@ -97,7 +97,7 @@ test('a running Job would be joined; with other settings it is refused, and with
   world.hub.faults.add({ match: ({ server }) => server === 'cdn', act: held.act })
   const first = world.start('model-to-spaces', ['--model', twin.id])
   try {
-    await held.arrived
+    await Promise.race([held.arrived, first.outcome.then(({ stderr }) => expect.fail(stderr))])
     const joined = await rehearse('model-to-spaces', ['--model', twin.id])
     expect(joined.names).toEqual([])
     expect(joined.stderr).toContain('is running already with these settings: joined')

@@ -14,10 +14,14 @@ beforeAll(async () => {
 })
 afterAll(() => world?.close())
 
-/** Names and versions of all that a run could change. */
-function state(): Promise<string> {
+/** Names and versions of all that a run could change; PersistentVolumes of a real cluster are others' too. */
+async function state(): Promise<string[]> {
   const each = '{range .items[*]}{.kind}/{.metadata.name} {.metadata.resourceVersion}{"\\n"}{end}'
-  return world.kubectl(['get', 'jobs,persistentvolumeclaims,persistentvolumes', '-o', `jsonpath=${each}`])
+  const volume = '{.metadata.resourceVersion}'
+  return Promise.all([
+    world.kubectl(['get', 'jobs,persistentvolumeclaims', '-o', `jsonpath=${each}`]),
+    world.kubectl(['get', 'pv', world.pv, '-o', `jsonpath=${volume}`]),
+  ])
 }
 
 /** Demands that a script ends in its preflight, having changed nothing, and gives what it said. */
@@ -42,13 +46,13 @@ test('all is well: one line, and a warning for the missing hf-token', async () =
 })
 
 describe('before the first change', () => {
-  let before: string
+  let before: string[]
   beforeEach(async () => {
     before = await state()
   })
   afterEach(async () => {
     if (!real) world.kube.deny()
-    expect(await state()).toBe(before)
+    expect(await state()).toEqual(before)
   })
 
   test('a context that the kubeconfig does not have: those that it has are named', async () => {
