@@ -145,7 +145,7 @@ test('where a SHA-256 cannot be saved, a killed file starts again and ends right
   await rig.expectUploaded(model)
 })
 
-test('a smaller buffer than the parts of a killed upload starts the file again', async () => {
+test('a killed upload of larger parts than the buffer gives now ends right', async () => {
   emptyBucket(rig)
   const storesPart = ({ operation, key }: SpacesRequest) => operation === 'UploadPart' && key === rig.key(WEIGHTS)
   const fault = killAt(rig, () => fork, 'after', 1, storesPart)
