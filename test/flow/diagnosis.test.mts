@@ -1,53 +1,40 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { real } from '../local/cluster.mts'
 import type { Running } from '../local/command.mts'
-import { gate } from '../local/faults.mts'
-import type { HubRequest } from '../local/hub.mts'
 import { smallModel } from '../local/model.mts'
 import { createWorld, type World } from '../local/world.mts'
-import { expectEnd, expectSaidSoon, isRunning, podOnce, podsOf, type SeenPod, until } from './failing.mts'
+import {
+  claimOfNobody,
+  expectEnd,
+  expectSaidSoon,
+  idOf,
+  isUnready,
+  isUnscheduled,
+  jobOf,
+  podOnce,
+  podsOf,
+  Uploads,
+  until,
+  waitsFor,
+} from './failing.mts'
 
 // Each row of the table from states to causes, on the stand-in, which can be brought into all of them.
 
 const PATIENCE = ['--grace', '3']
 const ROOM = { cpu: '64', memory: '128Gi' }
 const WORKERS = ['pool-s2vcpu4gb-1', 'pool-s2vcpu4gb-2']
-const alone = ['secret', 'configmap', 'key', 'never', 'now', 'lost', 'quota', 'requota', 'node', 'ghost']
+const alone = ['secret', 'configmap', 'key', 'never', 'now', 'lost', 'quota', 'requota', 'node']
 const beside = ['image', 'pending', 'mount', 'oom', 'evicted', 'deleted', 'gone', 'deadline', 'silent', 'timeout']
-const gates = new Map<string, ReturnType<typeof gate<HubRequest>>>()
 let world: World
+let uploads: Uploads
 
-const id = (name: string) => `acme/${name}`
-const jobOf = (name: string, hop = 'upload-spaces') => `model-${hop}-acme--${name}`
-const start = (name: string, args: string[] = [], env: Record<string, string> = {}): Running =>
-  world.start('model-to-spaces', ['--model', id(name), '--json', ...args], { env })
-const pods = (name: string) => podsOf(world, jobOf(name))
-const waits = (reason: string) => (pod: SeenPod) => pod.status.containerStatuses?.[0]?.state.waiting?.reason === reason
 const keys = () => ({ AWS_ACCESS_KEY_ID: world.s3.accessKey, AWS_SECRET_ACCESS_KEY: world.s3.secretKey })
-const patchJob = (name: string, spec: object) =>
-  world.kubectl(['patch', 'job', jobOf(name), '--type=merge', `--patch=${JSON.stringify({ spec })}`])
-
-/** Lets the Job's mover stop at its first file. */
-function hold(name: string): ReturnType<typeof gate<HubRequest>> {
-  const held = gate<HubRequest>()
-  world.hub.faults.add({ match: ({ path }) => path.includes(`${id(name)}/resolve/`), act: held.act })
-  gates.set(name, held)
-  return held
-}
-
-/** Starts a run whose mover stands still at its first file. */
-async function startHeld(name: string, args: string[] = []): Promise<{ running: Running; pod: SeenPod }> {
-  const held = hold(name)
-  const running = start(name, args)
-  await held.arrived
-  return { running, pod: await podOnce(world, jobOf(name), isRunning) }
-}
 
 /** Starts a run, changes the cluster between its preflight and its pod's start, and lets the pod go on. */
 async function startBehind(name: string, args: string[], change: () => Promise<unknown> | undefined): Promise<Running> {
   world.kube.faults.pauseScheduler(true)
   try {
-    const running = start(name, args)
+    const running = uploads.start(name, args)
     await podOnce(world, jobOf(name), () => true)
     await change()
     return running
@@ -62,14 +49,15 @@ function editWorkers(edit: (node: Parameters<Parameters<World['kube']['faults'][
 
 describe.skipIf(real)('on the stand-in', () => {
   beforeAll(async () => {
-    world = await createWorld({ models: [...alone, ...beside].map((name) => smallModel({ id: id(name) })) })
+    world = await createWorld({ models: [...alone, ...beside].map((name) => smallModel({ id: idOf(name) })) })
+    uploads = new Uploads(world)
     const done = await world.run('fix-pvc')
     expect(done, done.stderr).toMatchObject({ code: 0 })
     // Rows leave Jobs that hold their places, and some run side by side.
     editWorkers(({ status }) => Object.assign(status.allocatable, ROOM))
   })
   afterAll(async () => {
-    for (const held of gates.values()) held.open()
+    uploads?.open()
     await world?.close()
   })
 
@@ -79,7 +67,7 @@ describe.skipIf(real)('on the stand-in', () => {
       try {
         await expectSaidSoon({
           running,
-          visible: async () => (await pods('secret')).some(waits('CreateContainerConfigError')),
+          visible: async () => (await uploads.pods('secret')).some(waitsFor('CreateContainerConfigError')),
           says: /✗ .*Secret spaces-credentials does not exist/,
         })
         await expectEnd(running, { code: 1, cause: 'no-secret', last: [/spaces-credentials/, /create it/] })
@@ -114,7 +102,7 @@ describe.skipIf(real)('on the stand-in', () => {
       try {
         await expectSaidSoon({
           running,
-          visible: async () => (await pods('never')).some(isUnscheduled),
+          visible: async () => (await uploads.pods('never')).some(isUnscheduled),
           says: /✗ .*no node can ever hold pod .*memory 2Gi.*memory 1Gi.*taint nvidia\.com\/gpu/,
         })
         await expectEnd(running, { code: 1, cause: 'unschedulable', last: [/memory/, /--memory/] })
@@ -132,14 +120,14 @@ describe.skipIf(real)('on the stand-in', () => {
       try {
         await expectSaidSoon({
           running,
-          visible: async () => (await pods('now')).some(isUnscheduled),
+          visible: async () => (await uploads.pods('now')).some(isUnscheduled),
           says: /^ +no node takes pod .*2 node\(s\) were unschedulable/m,
         })
         await expectEnd(running, { code: 1, cause: 'unschedulable', last: [/no node takes/, /free or add a node/] })
       } finally {
         cordon(false)
       }
-      const again = await start('now').outcome
+      const again = await uploads.start('now').outcome
       expect(again, again.stderr).toMatchObject({ code: 0 })
     })
 
@@ -149,7 +137,7 @@ describe.skipIf(real)('on the stand-in', () => {
       const bound = await world.run('fix-pvc', ['--pv', pv, '--pvc', claim])
       expect(bound, bound.stderr).toMatchObject({ code: 0 })
       world.kube.faults.pauseScheduler(true)
-      const running = world.start('model-to-nfs', ['--model', id('lost'), '--pvc', claim, '--json'])
+      const running = world.start('model-to-nfs', ['--model', idOf('lost'), '--pvc', claim, '--json'])
       try {
         await podOnce(world, jobOf('lost', 'download-nfs'), () => true)
         await world.kubectl(['delete', 'pv', pv, '--wait=false'])
@@ -166,7 +154,7 @@ describe.skipIf(real)('on the stand-in', () => {
         'exceeded quota: small, requested: requests.memory=2Gi, used: requests.memory=0, limited: requests.memory=1Gi'
       world.kube.faults.refusePods(why)
       try {
-        const running = start('quota', PATIENCE)
+        const running = uploads.start('quota', PATIENCE)
         await expectSaidSoon({
           running,
           visible: async () => (await refusals('quota')) > 0,
@@ -176,7 +164,7 @@ describe.skipIf(real)('on the stand-in', () => {
       } finally {
         world.kube.faults.refusePods(undefined)
       }
-      const { running, pod } = await startHeld('requota', PATIENCE)
+      const { running, pod } = await uploads.startHeld('requota', PATIENCE)
       world.kube.faults.refusePods(why)
       try {
         world.kube.faults.killPod(world.namespace, pod.metadata.name)
@@ -193,19 +181,20 @@ describe.skipIf(real)('on the stand-in', () => {
     })
 
     test('a silent node is told of; a pod that cannot end on it ends the wait after the grace', async () => {
-      const { running, pod } = await startHeld('node', PATIENCE)
+      const { running, pod } = await uploads.startHeld('node', PATIENCE)
       const node = pod.spec.nodeName ?? ''
       world.kube.faults.cutNode(node, { power: true })
       try {
         await expectSaidSoon({
           running,
-          visible: async () => (await pods('node')).some(isUnready),
+          visible: async () => (await uploads.pods('node')).some(isUnready),
           says: new RegExp(`^ +node ${node} does not answer; pod \\S+ on it may or may not run on$`, 'm'),
         })
         world.kube.faults.evictFromNode(node)
         await expectSaidSoon({
           running,
-          visible: async () => (await pods('node')).some(({ metadata }) => metadata.deletionTimestamp !== undefined),
+          visible: async () =>
+            (await uploads.pods('node')).some(({ metadata }) => metadata.deletionTimestamp !== undefined),
           says: /cannot end, for its node/,
         })
         const last: [RegExp, RegExp] = [
@@ -214,29 +203,28 @@ describe.skipIf(real)('on the stand-in', () => {
         ]
         await expectEnd(running, { code: 1, cause: 'node-lost', last })
       } finally {
-        gates.get('node')?.open()
+        uploads.open('node')
         world.kube.faults.restoreNode(node)
       }
-      const again = await start('node').outcome
+      const again = await uploads.start('node').outcome
       expect(again, again.stderr).toMatchObject({ code: 0 })
     })
   })
 
   describe.concurrent('side by side', () => {
     test('an image that cannot be pulled', async () => {
-      const running = start('image', [], { MOVER_IMAGE: 'registry.invalid/no-such:1' })
+      const running = uploads.start('image', [], { MOVER_IMAGE: 'registry.invalid/no-such:1' })
       await expectSaidSoon({
         running,
-        visible: async () =>
-          (await pods('image')).some((pod) => waits('ErrImagePull')(pod) || waits('ImagePullBackOff')(pod)),
+        visible: async () => (await uploads.pods('image')).some(waitsFor('ErrImagePull', 'ImagePullBackOff')),
         says: /✗ .*image registry\.invalid\/no-such:1 cannot be pulled/,
       })
       await expectEnd(running, { code: 1, cause: 'image-pull', last: [/cannot be pulled/, /--image.*--restart/] })
     })
 
     test('a claim that is Pending', async () => {
-      await world.kubectl(['create', '-f', '-'], claimOf('pending', { storageClassName: 'no-such-class' }))
-      const args = ['--model', id('pending'), '--pvc', 'pending', '--json', ...PATIENCE]
+      await world.kubectl(['create', '-f', '-'], claimOfNobody('pending'))
+      const args = ['--model', idOf('pending'), '--pvc', 'pending', '--json', ...PATIENCE]
       const running = world.start('model-to-nfs', args)
       await expectSaidSoon({
         running,
@@ -251,17 +239,17 @@ describe.skipIf(real)('on the stand-in', () => {
       await world.addVolume(pv, { hostPath: { path: `${world.dir}/nowhere`, type: 'Directory' } })
       const bound = await world.run('fix-pvc', ['--pv', pv, '--pvc', 'nowhere'])
       expect(bound, bound.stderr).toMatchObject({ code: 0 })
-      const args = ['--model', id('mount'), '--pvc', 'nowhere', '--json', ...PATIENCE]
+      const args = ['--model', idOf('mount'), '--pvc', 'nowhere', '--json', ...PATIENCE]
       const running = world.start('model-to-nfs', args)
       await running.says(/^ +pod \S+ cannot mount its volume: /m)
       await expectEnd(running, { code: 1, cause: 'mount', last: [/cannot mount its volume/, /mount options/] })
     })
 
     test('a pod killed at its memory limit: the last cause, not the limit of retries', async () => {
-      const { running, pod } = await startHeld('oom')
-      await patchJob('oom', { backoffLimit: 0 })
+      const { running, pod } = await uploads.startHeld('oom')
+      await uploads.patchJob('oom', { backoffLimit: 0 })
       world.kube.faults.killPod(world.namespace, pod.metadata.name, 'OOMKilled')
-      await expectSaidSoon({ running, visible: () => hasFailed('oom'), says: /✗ .*memory limit of 3Gi/ })
+      await expectSaidSoon({ running, visible: () => uploads.hasFailed('oom'), says: /✗ .*memory limit of 3Gi/ })
       const said = await expectEnd(running, {
         code: 1,
         cause: 'out-of-memory',
@@ -271,11 +259,11 @@ describe.skipIf(real)('on the stand-in', () => {
     })
 
     test('an evicted pod, and of what its node was short', async () => {
-      const { running, pod } = await startHeld('evicted')
-      await patchJob('evicted', { backoffLimit: 0 })
+      const { running, pod } = await uploads.startHeld('evicted')
+      await uploads.patchJob('evicted', { backoffLimit: 0 })
       const message = 'The node was low on resource: ephemeral-storage. Threshold quantity: 1Gi, available: 512Mi. '
       world.kube.faults.evictPod(world.namespace, pod.metadata.name, message)
-      await expectSaidSoon({ running, visible: () => hasFailed('evicted'), says: /✗ .*was evicted from node/ })
+      await expectSaidSoon({ running, visible: () => uploads.hasFailed('evicted'), says: /✗ .*was evicted from node/ })
       await expectEnd(running, {
         code: 1,
         cause: 'evicted',
@@ -284,48 +272,49 @@ describe.skipIf(real)('on the stand-in', () => {
     })
 
     test('a deleted pod: told with the retry, and the Job goes on', async () => {
-      const { running, pod } = await startHeld('deleted')
+      const { running, pod } = await uploads.startHeld('deleted')
       await world.kubectl(['delete', 'pod', pod.metadata.name, '--wait=false'])
       await expectSaidSoon({
         running,
-        visible: async () => !(await pods('deleted')).some(({ metadata: { name } }) => name === pod.metadata.name),
+        visible: async () =>
+          !(await uploads.pods('deleted')).some(({ metadata: { name } }) => name === pod.metadata.name),
         says: /the Job tries again: pod \S+ was deleted; what it had moved is kept/,
       })
-      gates.get('deleted')?.open()
+      uploads.open('deleted')
       const done = await running.outcome
       expect(done, done.stderr).toMatchObject({ code: 0 })
     })
 
     test('a deleted Job', async () => {
-      const { running } = await startHeld('gone')
+      const { running } = await uploads.startHeld('gone')
       await world.kubectl(['delete', 'job', jobOf('gone')])
       await expectEnd(running, { code: 1, cause: 'job-deleted', last: [/was deleted while it ran/, /start it again/] })
     })
 
     test('a Job at its deadline', async () => {
-      const { running } = await startHeld('deadline')
-      await patchJob('deadline', { activeDeadlineSeconds: 1 })
-      await expectSaidSoon({ running, visible: () => hasFailed('deadline'), says: /✗ .*its deadline of 1 s/ })
+      const { running } = await uploads.startHeld('deadline')
+      await uploads.patchJob('deadline', { activeDeadlineSeconds: 1 })
+      await expectSaidSoon({ running, visible: () => uploads.hasFailed('deadline'), says: /✗ .*its deadline of 1 s/ })
       const said = await expectEnd(running, { code: 1, cause: 'deadline', last: [/deadline/, /run the same command/] })
       expect(said, 'no retry is announced').not.toContain('tries again')
     })
 
     test("the mover's own words; under --quiet with its last lines", async () => {
-      const running = start('nowhere', ['--quiet'])
+      const running = uploads.start('nowhere', ['--quiet'])
       const said = await expectEnd(running, { code: 1, cause: 'no-model', last: [/acme\/nowhere/, /id|token/] })
       expect(said.match(/acme\/nowhere/g), 'said once').toHaveLength(1)
     })
 
     test('no progress: told, and not the end', async () => {
-      const { running } = await startHeld('silent', PATIENCE)
+      const { running } = await uploads.startHeld('silent', PATIENCE)
       await running.says(/^ +pod \S+ has made no progress for 20 s, in phase \w+$/m)
-      gates.get('silent')?.open()
+      uploads.open('silent')
       const done = await running.outcome
       expect(done, done.stderr).toMatchObject({ code: 0 })
     })
 
     test('our own timeout: the Job goes on, and how to come back', async () => {
-      const { running } = await startHeld('timeout', ['--timeout', '8'])
+      const { running } = await uploads.startHeld('timeout', ['--timeout', '8'])
       const said = await expectEnd(running, {
         code: 124,
         cause: 'timeout',
@@ -333,38 +322,12 @@ describe.skipIf(real)('on the stand-in', () => {
       })
       expect(said).toMatch(/goes on in the cluster; to stop it: kubectl .*delete job/)
       expect((await world.object('job', jobOf('timeout')))?.status.conditions ?? []).toEqual([])
-      gates.get('timeout')?.open()
+      uploads.open('timeout')
     })
   })
 })
 
-function isUnscheduled({ status }: SeenPod): boolean {
-  return status.conditions?.some(
-    ({ type, status, message }) => type === 'PodScheduled' && status === 'False' && message,
-  ) as boolean
-}
-
-function isUnready(pod: SeenPod): boolean {
-  return (
-    isRunning(pod) && (pod.status.conditions ?? []).some(({ type, status }) => type === 'Ready' && status === 'False')
-  )
-}
-
-async function hasFailed(name: string): Promise<boolean> {
-  const job = await world.object('job', jobOf(name))
-  return job?.status.conditions?.some(({ type, status }) => type === 'Failed' && status === 'True') ?? false
-}
-
 async function refusals(name: string): Promise<number> {
   const fields = `involvedObject.name=${jobOf(name)},reason=FailedCreate`
   return (await world.kubectl(['get', 'events', `--field-selector=${fields}`, '-o', 'name'])).split('\n').length - 1
-}
-
-function claimOf(name: string, spec: object): unknown {
-  return {
-    apiVersion: 'v1',
-    kind: 'PersistentVolumeClaim',
-    metadata: { name },
-    spec: { accessModes: ['ReadWriteMany'], resources: { requests: { storage: '1Gi' } }, ...spec },
-  }
 }

@@ -1,6 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'vitest'
 import type { Running } from '../local/command.mts'
+import { gate } from '../local/faults.mts'
+import type { HubRequest } from '../local/hub.mts'
 import type { World } from '../local/world.mts'
 
 /** What a user may have to wait for a message once the API shows its cause. */
@@ -33,6 +35,51 @@ export interface SeenPod {
 export async function podsOf(world: World, job: string): Promise<SeenPod[]> {
   const text = await world.kubectl(['get', 'pods', '--selector', `job-name=${job}`, '-o', 'json'])
   return (JSON.parse(text) as { items: SeenPod[] }).items
+}
+
+export const idOf = (name: string) => `acme/${name}`
+export const jobOf = (name: string, hop = 'upload-spaces') => `model-${hop}-acme--${name}`
+
+/** Runs of hop 1 with --json, a small model each, by the last part of the model's name. */
+export class Uploads {
+  readonly #world: World
+  readonly #gates = new Map<string, ReturnType<typeof gate<HubRequest>>>()
+
+  constructor(world: World) {
+    this.#world = world
+  }
+
+  start(name: string, args: string[] = [], env: Record<string, string> = {}): Running {
+    return this.#world.start('model-to-spaces', ['--model', idOf(name), '--json', ...args], { env })
+  }
+
+  /** Starts a run whose mover stands still at its first file until `open`. */
+  async startHeld(name: string, args: string[] = []): Promise<{ running: Running; pod: SeenPod }> {
+    const held = gate<HubRequest>()
+    this.#world.hub.faults.add({ match: ({ path }) => path.includes(`${idOf(name)}/resolve/`), act: held.act })
+    this.#gates.set(name, held)
+    const running = this.start(name, args)
+    await held.arrived
+    return { running, pod: await podOnce(this.#world, jobOf(name), isRunning) }
+  }
+
+  /** Lets the mover go on; without a name all of them. */
+  open(name?: string): void {
+    for (const [held, { open }] of this.#gates) if (!name || held === name) open()
+  }
+
+  pods(name: string): Promise<SeenPod[]> {
+    return podsOf(this.#world, jobOf(name))
+  }
+
+  async patchJob(name: string, spec: object): Promise<void> {
+    await this.#world.kubectl(['patch', 'job', jobOf(name), '--type=merge', `--patch=${JSON.stringify({ spec })}`])
+  }
+
+  async hasFailed(name: string): Promise<boolean> {
+    const job = await this.#world.object('job', jobOf(name))
+    return job?.status.conditions?.some(({ type, status }) => type === 'Failed' && status === 'True') ?? false
+  }
 }
 
 /** Waits until something is so; the test's own timeout is the limit. */
@@ -74,4 +121,34 @@ export async function expectEnd(
   expect(next).toMatch(last[1])
   expect(JSON.parse(done.stdout)).toMatchObject({ state: code === 124 ? 'timeout' : 'failed', cause })
   return done.stderr
+}
+
+export function waitsFor(...reasons: string[]): (pod: SeenPod) => boolean {
+  return ({ status }) => reasons.includes(status.containerStatuses?.[0]?.state.waiting?.reason ?? '')
+}
+
+export function isUnscheduled(pod: SeenPod): boolean {
+  return (pod.status.conditions ?? []).some(
+    ({ type, status, message }) => type === 'PodScheduled' && status === 'False' && message,
+  )
+}
+
+/** Runs, as far as anybody knows, on a node that is silent. */
+export function isUnready(pod: SeenPod): boolean {
+  const conditions = pod.status.conditions ?? []
+  return isRunning(pod) && conditions.some(({ type, status }) => type === 'Ready' && status === 'False')
+}
+
+/** A claim that no volume can be bound to. */
+export function claimOfNobody(name: string): unknown {
+  return {
+    apiVersion: 'v1',
+    kind: 'PersistentVolumeClaim',
+    metadata: { name },
+    spec: {
+      accessModes: ['ReadWriteMany'],
+      resources: { requests: { storage: '1Gi' } },
+      storageClassName: 'no-such-class',
+    },
+  }
 }
