@@ -18,7 +18,7 @@ test.concurrent.for(SCRIPTS)('%s --help', async (script, { expect }) => {
 })
 
 test('make help lists every target', async () => {
-  const { stdout } = await run`make help`
+  const { stdout } = await run`make --no-print-directory help`
   const makefile = await readFile('Makefile', 'utf8')
   const targets = [...makefile.matchAll(/^([a-z0-9-]+):(?!=)/gm)].map(([, target]) => target)
   expect(targets).toEqual(
