@@ -154,19 +154,22 @@ export class Follower {
       this.#ended.add(uid)
       await this.#drain(pod)
       this.#lastEnd = diagnosePod(pod)
-      if (!over) this.#sayRetry(`pod ${name} failed`, this.#lastEnd)
+      if (!over) this.#sayRetry(name, this.#lastEnd)
     }
     const there = new Set(pods.map(({ metadata }) => metadata.uid))
     for (const [uid, name] of this.#pods) {
       if (there.has(uid) || this.#ended.has(uid)) continue
       this.#ended.add(uid)
       this.#lastEnd = deletedPod(name)
-      if (!over) this.#sayRetry(`pod ${name} is gone`, this.#lastEnd)
+      if (!over) this.#sayRetry(name, this.#lastEnd)
     }
   }
 
-  #sayRetry(fact: string, why: Diagnosis | undefined): void {
-    if (!why?.fatal) this.#session.story.detail(`${fact}, the Job tries again: ${why?.detail ?? 'no reason given'}`)
+  #sayRetry(name: string, why: Diagnosis | undefined): void {
+    if (why?.fatal) return
+    const detail = why?.detail ?? 'no reason given'
+    const fact = detail.includes(name) ? detail : `pod ${name} failed: ${detail}`
+    this.#session.story.detail(`${fact}; the Job tries again`)
   }
 
   async #completed({ pods }: Snapshot): Promise<MoverDone | undefined> {

@@ -228,7 +228,8 @@ const UNREACHABLE =
 export function explain(cluster: Kubectl, args: readonly string[], result: ChildResult): KubectlError {
   // klog lines (E1123 20:09:37 …) repeat what the last line says.
   const words = result.stderr.split('\n').filter((line) => line.trim() !== '' && !/^[EWI]\d{4} /.test(line))
-  const said = words
+  // A question for two kinds at once is refused twice.
+  const said = [...new Set(words)]
     .join(' ')
     .replace(/^(error|Error): ?/, '')
     .trim()

@@ -77,8 +77,9 @@ export class Story {
   #line(mark: string, title: string, sentence: string): void {
     if (this.#drawn) this.#write(CLEAR_LINE)
     this.#drawn = ''
+    const width = this.#terminal.columns() < NARROW ? 0 : TITLE_WIDTH
     for (const [i, line] of sentence.split('\n').entries())
-      this.#write(`${lineOf(i === 0 ? mark : ' ', i === 0 ? title : '', line)}\n`)
+      this.#write(`${lineOf(i === 0 ? mark : ' ', i === 0 ? title : '', line, width)}\n`)
   }
 
   #paint(code: string, text: string): string {
@@ -88,8 +89,11 @@ export class Story {
 
 /** Room for the longest title, `to Spaces`. */
 const TITLE_WIDTH = 10
+/** Columns below which sentences need the room that keeps them below each other. */
+const NARROW = 60
 
 /** `✓ to Spaces  13 files`: a mark, a title, a sentence. */
-export function lineOf(mark: string, title: string, sentence: string): string {
-  return `${mark} ${title.padEnd(TITLE_WIDTH)} ${sentence}`.trimEnd()
+export function lineOf(mark: string, title: string, sentence: string, width = TITLE_WIDTH): string {
+  const words = [title.padEnd(width), sentence].filter((word) => word !== '')
+  return [mark, ...words].join(' ').trimEnd()
 }

@@ -112,9 +112,9 @@ test('a pod that a retry replaces: its log, the cause, and the next one are told
   await held.arrived
   const { metadata } = await podOnce(world, JOB, isRunning)
   world.kube.faults.killPod(world.namespace, metadata.name, 'OOMKilled')
-  await running.says(/the Job tries again: pod \S+ was killed at its memory limit of 3Gi/)
+  await running.says(/pod \S+ was killed at its memory limit of 3Gi; the Job tries again/)
   held.open()
   const done = await running.outcome
   expect(done, done.stderr).toMatchObject({ code: 0 })
-  expect(done.stderr).toMatch(/runs on.*failed, the Job tries again.*runs on.*✓ to Spaces/s)
+  expect(done.stderr).toMatch(/runs on.*; the Job tries again.*runs on.*✓ to Spaces/s)
 })

@@ -278,7 +278,7 @@ describe.skipIf(real)('on the stand-in', () => {
         running,
         visible: async () =>
           !(await uploads.pods('deleted')).some(({ metadata: { name } }) => name === pod.metadata.name),
-        says: /the Job tries again: pod \S+ was deleted; what it had moved is kept/,
+        says: /pod \S+ was deleted; what it had moved is kept; the Job tries again/,
       })
       uploads.open('deleted')
       const done = await running.outcome

@@ -130,6 +130,15 @@ test('the story has one line a step, further lines indented below', () => {
   expect(lineOf('✓', 'files', '')).toBe('✓ files')
 })
 
+test('on a narrow terminal no column is kept free below the titles', () => {
+  const said: string[] = []
+  const story = new Story((text) => said.push(text), { live: true, color: false, columns: () => 40 })
+  story.begun('to Spaces', 'Job j started')
+  story.detail('pod p runs')
+  story.failed('', 'no')
+  expect(said).toEqual(['• to Spaces Job j started\n', '  pod p runs\n', '✗ no\n'])
+})
+
 describe('a bar', () => {
   const progress = parseProgress(
     'progress 61% 9800000000/16100000000 B 241 MB/s eta 26s files 8/13 phase moving',
