@@ -131,7 +131,9 @@ export class Follower {
       if (hindrance) story.detail(hindrance.next)
     }
     this.#said = now ?? this.#said
-    if (hindrance?.cause !== this.#hindered?.by.cause) this.#hindered = undefined
+    // What is watched for as long as it takes has not begun its grace.
+    const same = hindrance?.cause === this.#hindered?.by.cause && hindrance?.patient === this.#hindered?.by.patient
+    if (!same) this.#hindered = undefined
     if (hindrance) this.#hindered = { by: hindrance, since: this.#hindered?.since ?? performance.now() }
     if (pod && hasLog(pod)) (await this.#logOf(pod)).resume(terminated(pod) !== undefined)
   }
