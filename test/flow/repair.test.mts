@@ -16,7 +16,7 @@ beforeAll(async () => {
   expect(done, done.stderr).toMatchObject({ code: 0 })
   evidence = await expectStaged(world, model)
   // Evidence of a branch that has moved on since: mending is no update.
-  world.hub.push(smallModel({ id: model.id, seed: 'second' }))
+  await world.hub.push(smallModel({ id: model.id, seed: 'second' }))
 })
 afterAll(() => world?.close())
 

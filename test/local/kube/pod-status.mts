@@ -35,13 +35,13 @@ export function podStatus(pod: Pod, node: Node | undefined, progress: Progress):
   const { states, sandbox, ending } = progress
   const state = ({ name }: Container) => states.get(name) ?? { waiting: { reason: 'PodInitializing' } }
   const main = pod.spec.containers.map(state)
-  const all = [...(pod.spec.initContainers ?? []).map(state), ...main]
   const succeeded = main.every(({ terminated }) => terminated?.exitCode === 0) && !ending?.reason
   const phase = ending
     ? succeeded
       ? 'Succeeded'
       : 'Failed'
-    : all.some(({ running }) => running)
+    : // While the init containers run, a pod is Pending.
+      main.some(({ running }) => running)
       ? 'Running'
       : 'Pending'
   const hostIP = node?.status.addresses.find(({ type }) => type === 'InternalIP')?.address ?? ''
