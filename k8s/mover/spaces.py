@@ -201,6 +201,11 @@ class Spaces:
                 )
             marker = last
 
+    def clock(self) -> datetime:
+        """The server's clock, in whole seconds, for the price of a list of one object."""
+        options = {"Bucket": self._bucket, "Prefix": self._prefix, "MaxKeys": 1}
+        return _date(self._control(lambda: self._client.list_objects(**options), self._prefix))
+
     # --- bytes ------------------------------------------------------------------------------------------------------
 
     def fetch(

@@ -1,11 +1,12 @@
 """Hop 1: the Hub's files at one commit, streamed into Spaces, proved on their way, with the evidence written last."""
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from hashlib import sha256 as hash_sha256
 
 from digest import Sha256, multipart_etag
@@ -26,6 +27,9 @@ from window import Transfer, Window, part_size
 SMALL = 2**20
 SMALL_LANES = 32
 ROUNDS = 3
+# How often the server's clock is read while a second passes, and how long at most: object times may be ahead of it.
+CLOCK_SECONDS = 0.1
+REST_SECONDS = 3.0
 # Younger unfinished uploads may belong to a run that is alive.
 ABANDONED_SECONDS = 15 * 60
 
@@ -315,12 +319,16 @@ class Upload:
         raise Failure("spaces-unsteady", f"{path} in Spaces keeps changing while it is being proved")
 
     def _await_rest(self, listing: Listing) -> None:
-        """Until a whole second has passed over the newest object, so that one replaced from now on is not older than the evidence."""
+        """Until the newest object's second is over, so that one replaced from now on is not older than the evidence."""
         for _ in range(ROUNDS):
             newest = max(listing.objects[path].modified for path in self._wanted)
-            seconds = (newest - listing.at).total_seconds() + 1.05
-            if seconds > 0 and self._stop.wait(min(seconds, 3.0)):
-                raise Stopped()
+            over = newest.replace(microsecond=0) + timedelta(seconds=1)
+            clock = listing.at
+            patience = time.monotonic() + REST_SECONDS
+            while clock < over and time.monotonic() < patience:
+                if self._stop.wait(CLOCK_SECONDS):
+                    raise Stopped()
+                clock = self._spaces.clock()
             latest = self._prove_all(listing)
             if all(latest.objects[path] == listing.objects[path] for path in self._wanted):
                 return
