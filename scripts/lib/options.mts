@@ -11,8 +11,6 @@ export interface Option {
   default?: string
   help: string
   repeatable?: boolean
-  /** An environment variable that is there and empty counts, instead of standing for the default. */
-  emptyCounts?: boolean
   /** Why the scripts that do not take it have no use for it, where somebody may wonder. */
   absent?: string
   /** Why a value cannot be used; undefined when it can. */
@@ -30,6 +28,7 @@ function urlProblem(value: string): string | undefined {
   const url = new URL(value)
   if (url.protocol !== 'http:' && url.protocol !== 'https:') return 'it is neither http:// nor https://'
   if (url.username || url.password) return 'it holds credentials, which everyone who may read Jobs would see'
+  if (url.search || url.hash) return 'it holds a ? or a #, behind which tokens stand'
   return undefined
 }
 
@@ -51,7 +50,6 @@ export const options = {
     value: 'ID',
     default: 'meta-llama/Llama-3.1-8B-Instruct',
     help: 'the model, as the Hub names it',
-    emptyCounts: true,
     problem: modelProblem,
   },
   revision: {
@@ -78,7 +76,6 @@ export const options = {
     default: 'original/*',
     help: "files to leave out, of the included ones too; '' for none; the default holds only where there are weights outside it",
     repeatable: true,
-    emptyCounts: true,
     problem: globProblem,
   },
   context: {

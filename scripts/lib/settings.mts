@@ -50,12 +50,16 @@ export function readSettings(script: string, names: readonly OptionName[], args:
     const flag = flags.get(option.flag)
     if (flag) return { source: `--${option.flag}`, values: flag }
     const text = option.environment && names.includes(name) ? env[option.environment] : undefined
-    if (text === undefined || (text.trim() === '' && !option.emptyCounts)) return undefined
+    // An empty one counts: an unset variable of CI never stands for the default cluster.
+    if (text === undefined) return undefined
     return { source: `${option.environment}`, values: option.repeatable ? text.split(/\s+/) : [text] }
   }
   const check = (name: OptionName, source: string, value: string) => {
-    const problem = value === '' ? 'it is empty' : table[name].problem?.(value)
-    if (problem) problems.push(`${source} ${JSON.stringify(withoutCredentials(value))} cannot be used: ${problem}`)
+    const option = table[name]
+    const problem = value === '' ? 'it is empty' : option.problem?.(value)
+    // Where a URL holds its password is known only of one that can be used.
+    const shown = option.value === 'URL' && value !== '' ? '' : ` ${JSON.stringify(withoutCredentials(value))}`
+    if (problem) problems.push(`${source}${shown} cannot be used: ${problem}`)
   }
   const text = (name: OptionName): string | undefined => {
     const found = given(name)
@@ -108,9 +112,9 @@ export function readSettings(script: string, names: readonly OptionName[], args:
   return Object.freeze(settings)
 }
 
-/** A refused value is shown, and terminals and CI keep what is shown. */
+/** A refused value is shown, and terminals and CI keep what is shown: of a URL that went astray no more than its scheme. */
 function withoutCredentials(value: string): string {
-  return value.replace(/\/\/[^/]*@/, '//***@')
+  return value.replace(/:\/\/.*/s, '://***')
 }
 
 /** Whether the help was asked for, however wrong the rest of the line may be. */
@@ -169,7 +173,7 @@ function isFlagOrEnd(arg: string | undefined): boolean {
 
 function explainStrange(script: string, arg: string, taken: readonly Option[]): string {
   if (!arg.startsWith('-'))
-    return `${JSON.stringify(arg)} is not expected: every value has a flag, such as --model ${arg}`
+    return `${JSON.stringify(withoutCredentials(arg))} is not expected: every value has a flag, such as --model ID`
   const [name = ''] = arg.replace(/^-+/, '').split('=')
   const elsewhere = Object.values(table).find((option) => option.flag === name)
   if (elsewhere)

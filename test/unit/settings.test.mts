@@ -79,10 +79,6 @@ describe('a value', () => {
     [{ MODEL_INCLUDE: '' }, { include: [] }],
     [{ MODEL_INCLUDE: '*.json *.txt' }, { include: ['*.json', '*.txt'] }],
     [
-      { KUBE_CONTEXT: '', MODEL_TIMEOUT: ' ', NAMESPACE: 'other' },
-      { context: 'do-nyc2-gtc-demo', timeout: 1800, namespace: 'other' },
-    ],
-    [
       { MOVER_MEMORY: '3Gi', MOVER_PIP_INDEX_URL: 'http://mirror/simple' },
       { memory: '3Gi', pipIndexUrl: 'http://mirror/simple' },
     ],
@@ -113,7 +109,8 @@ describe('refused with exit code 2:', () => {
     [['--revision='], '--revision "" cannot be used'],
     [['--timeout', '0'], '--timeout "0"'],
     [['--timeout', '30m'], '--timeout "30m"'],
-    [['--endpoint', 'atl1.example'], '--endpoint "atl1.example"'],
+    [['--endpoint', 'atl1.example'], '--endpoint cannot be used: it is no URL'],
+    [['--endpoint', 'https://x/?token=t'], '--endpoint cannot be used: it holds a ?'],
     [['--endpoint', 'ftp://x'], 'neither http:// nor https://'],
     [['--pip-index-url', 'https://me:secret@mirror/simple'], 'credentials'],
     [['--namespace', 'Prod'], '--namespace "Prod"'],
@@ -130,16 +127,34 @@ describe('refused with exit code 2:', () => {
     expect(next).toContain('scripts/setup-model.mts --help')
   })
 
-  test.each(['https://me:secret@mirror/simple', 'ftp://me:se@cret@x', 'https://me:secret @x'])(
-    '%s, without showing the secret',
-    (url) => {
-      expect(refusal(['--pip-index-url', url]).message).not.toMatch(/se@?cret/)
-    },
+  test.each([
+    'https://me:secret@mirror/simple',
+    'ftp://me:se@cret@x',
+    'https://me:secret @x',
+    'https://me:secr/et@x/',
+    'https://me:secret',
+    'me:secret@mirror',
+    'https://mirror/simple?key=secret',
+    'https://mirror/simple#secret',
+  ])('%s, without showing the secret', (url) => {
+    for (const args of [['--pip-index-url', url], [`--endpoint=${url}`]])
+      expect(refusal(args).message).not.toMatch(/se@?cr\/?et/)
+    expect(refusal([], { HF_ENDPOINT: url }).message).not.toMatch(/se@?cr\/?et/)
+  })
+
+  test.each([['https://me:secr/et@x/'], ['--model', 'https://me:secr/et@x/'], ['--image=https://me:secr et@x/']])(
+    'a URL that went astray, without its secret: %s %s',
+    (...args) => expect(refusal(args).message).not.toMatch(/secr/),
   )
 
-  test('an empty model in the environment', () => {
-    expect(refusal([], { MODEL: '' }).message).toContain('MODEL "" cannot be used: it is empty')
-  })
+  test.each(Object.values(options).flatMap((option) => ('environment' in option ? [option] : [])))(
+    'an empty $environment, unless globs stand there',
+    (option) => {
+      const env = { [option.environment]: '' }
+      if ('repeatable' in option) expect(() => read([], env)).not.toThrow()
+      else expect(refusal([], env).message).toContain(`${option.environment} "" cannot be used: it is empty`)
+    },
+  )
 
   test('an option of other scripts, as such', () => {
     expect(refusal(['--revision', 'x'], {}, ['model']).message).toContain('--revision is an option of other scripts')
