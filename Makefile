@@ -4,20 +4,17 @@
 MODEL ?= meta-llama/Llama-3.1-8B-Instruct
 # CONTEXT= on this command line, else the user's own KUBE_CONTEXT, else the demo cluster.
 ifeq ($(origin CONTEXT),undefined)
-CONTEXT := $(or $(value KUBE_CONTEXT),do-nyc2-gtc-demo)
+CONTEXT := $(if $(filter undefined,$(origin KUBE_CONTEXT)),do-nyc2-gtc-demo,$(value KUBE_CONTEXT))
 endif
 ARGS ?=
 
 # Make would expand what stands in a value, and a shell would run it: values are taken as they are, and reach the
-# scripts through the environment only. So are the scripts' other settings, when they are given to make.
-SETTINGS := MODEL_REVISION MODEL_INCLUDE MODEL_EXCLUDE NAMESPACE MODEL_TIMEOUT MODEL_GRACE SPACES_BUCKET \
-  SPACES_ENDPOINT SPACES_REGION HF_ENDPOINT MODEL_PV MODEL_PVC MOVER_IMAGE MOVER_MEMORY MOVER_BUFFER MOVER_PIP_INDEX_URL \
-  VERIFY_LEVEL
+# scripts through the environment only. So does whatever else is given on make's command line.
 override MODEL := $(value MODEL)
 override CONTEXT := $(value CONTEXT)
 override KUBE_CONTEXT := $(value CONTEXT)
 override ARGS := $(value ARGS)
-$(foreach name,$(SETTINGS),$(if $(filter command line,$(origin $(name))),$(eval override $(name) := $$(value $(name)))))
+$(foreach name,$(.VARIABLES),$(if $(filter command line,$(origin $(name))),$(eval override export $(name) := $$(value $(name)))))
 # A make below this one (the tests call it) starts from its own command line.
 MAKEOVERRIDES =
 

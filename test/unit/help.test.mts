@@ -35,12 +35,35 @@ test('make help lists every target', async () => {
   expect(phony.split(' ').sort()).toEqual(targets.sort())
 })
 
-test('make takes every setting as it is: nothing in one is expanded or executed', async () => {
-  const makefile = await readFile('Makefile', 'utf8')
-  const names = Object.values(options).flatMap((option) => ('environment' in option ? option.environment : []))
-  for (const name of names) expect(makefile, name).toMatch(new RegExp(`\\b${name}\\b`))
+const names = Object.values(options).flatMap((option) => ('environment' in option ? option.environment : []))
+
+test('what is given to make reaches the scripts as it is, in the environment', async () => {
+  const given = [...names.filter((name) => !['MODEL', 'KUBE_CONTEXT'].includes(name)), 'MODEL_SLUG', 'HF_TOKEN'].map(
+    (name) => `${name}=$(shell echo expanded) $$x '"`,
+  )
+  const makefiles = ['--file=Makefile', '--file=-']
+  const probe = $({ quiet: true, input: 'print-environment:\n\t@env\n' })
+  const { stdout } = await probe`make --no-print-directory ${makefiles} print-environment ${given}`
+  expect(stdout.split('\n')).toEqual(expect.arrayContaining(given))
+})
+
+test.each(['CONTEXT', 'KUBE_CONTEXT', 'NAMESPACE', 'SPACES_BUCKET'])(
+  'make does not take %s= for the demo',
+  async (name) => {
+    const empty = `${name}=`
+    for (const { exitCode, stderr } of [
+      await run`make clean-model ${empty} ARGS=--yes`,
+      await run`env ${empty} make clean-model ARGS=--yes`,
+    ]) {
+      expect(exitCode).toBe(2)
+      expect(stderr).toMatch(/(KUBE_CONTEXT|NAMESPACE|SPACES_BUCKET) "" cannot be used: it is empty/)
+    }
+  },
+)
+
+test('nothing in a setting is expanded or executed by make', async () => {
   const dir = (await run`mktemp -d`).stdout.trim()
-  const hostile = [...names, 'CONTEXT', 'ARGS']
+  const hostile = [...names, 'CONTEXT', 'ARGS', 'MODEL_SLUG', 'HF_TOKEN']
     .filter((name) => name !== 'MODEL')
     .map((name) => `${name}=$(shell touch ${dir}/${name})`)
   // ARGS are the user's shell words: only a target that does not use them is asked.
