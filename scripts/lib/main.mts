@@ -1,12 +1,14 @@
+import path from 'node:path'
 import { quote } from 'zx'
 import { checkTools } from './checks.mts'
 import { exitCodes, Failure, Interrupted } from './failure.mts'
 import { helpText, type Script } from './help.mts'
 import { Kubectl } from './kubectl.mts'
+import { type Option, options } from './options.mts'
 import { Outcome } from './outcome.mts'
 import { rehearse } from './rehearsal.mts'
 import type { Result, Session } from './session.mts'
-import { readSettings, type Settings, wantsHelp } from './settings.mts'
+import { type Environment, readSettings, type Settings, wantsHelp } from './settings.mts'
 import { Story } from './story.mts'
 import { terminalOf } from './terminal.mts'
 
@@ -18,7 +20,13 @@ export async function main(script: Script, run: (session: Session) => Promise<Re
   await withSettings(script, async (settings) => {
     const signal = interruption()
     await checkTools()
-    const session = { settings, story, outcome, again: commandOf(script, settings, process.argv.slice(2)), signal }
+    const session = {
+      settings,
+      story,
+      outcome,
+      again: commandOf(script, settings, process.argv.slice(2), process.env),
+      signal,
+    }
     if (settings.dryRun) return rehearse(session, run)
     return run({ ...session, cluster: new Kubectl(settings.context, settings.namespace, signal) })
   })
@@ -54,11 +62,21 @@ function documentOf({ name }: Script, model: string | undefined, error: unknown,
   return `${JSON.stringify(outcome.document(name, model, error, good), undefined, 2)}\n`
 }
 
-/** This run's command as it can be typed again: a model that came by the environment is named, and nothing is restarted once more. */
-export function commandOf({ name, options }: Script, { model }: Settings, typed: readonly string[]): string {
+/**
+ * This run's command as it can be pasted in any folder and any shell: what came by the environment, from make too, is
+ * named, and nothing is restarted once more. No setting is a secret.
+ */
+export function commandOf(script: Script, settings: Settings, typed: readonly string[], env: Environment): string {
   const args = typed.filter((arg) => arg !== '--restart')
-  const named = !options.includes('model') || args.some((arg) => /^--model(=|$)/.test(arg))
-  return [`scripts/${name}.mts`, ...(named ? [] : ['--model', model]), ...args].map((arg) => quote(arg)).join(' ')
+  const named = script.options.flatMap((name) => {
+    const { flag, environment }: Option = options[name]
+    if (args.some((arg) => arg === `--${flag}` || arg.startsWith(`--${flag}=`))) return []
+    if (name !== 'model' && (environment === undefined || env[environment] === undefined)) return []
+    const values = [settings[name]].flat().map(String)
+    return (values.length > 0 ? values : ['']).flatMap((value) => [`--${flag}`, value])
+  })
+  const file = path.resolve(import.meta.dirname, '..', `${script.name}.mts`)
+  return [file, ...args, ...named].map((arg) => quote(arg)).join(' ')
 }
 
 /** Aborted by the first signal of an end or by a closed pipe; the second one ends the process as it stands. */

@@ -1,3 +1,4 @@
+import path from 'node:path'
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
 import { python, real } from '../local/cluster.mts'
 import { gate } from '../local/faults.mts'
@@ -71,7 +72,7 @@ test('Ctrl-C at a terminal reaches kubectl too: no child survives, and how to co
   const done = await left.outcome
   expect(done, done.stdout).toMatchObject({ code: 130 })
   expect(done.stdout).toMatch(/goes on in the cluster; to stop it: kubectl .*delete job/)
-  expect(done.stdout).toContain(`follow it again: ${command.join(' ')}`)
+  expect(done.stdout).toContain(`follow it again: ${path.resolve(command.join(' '))} --context ${world.context} `)
   expect(lastLine(done.stdout)).toMatch(/interrupted +by SIGINT/)
   expect(await left.survivors()).toEqual([])
   await expectRunning()

@@ -318,7 +318,7 @@ describe.skipIf(real)('on the stand-in', () => {
       const said = await expectEnd(running, {
         code: 124,
         cause: 'timeout',
-        last: [/is not done after 8 s/, /follow it again: scripts\/model-to-spaces\.mts --model acme\/timeout/],
+        last: [/is not done after 8 s/, /follow it again: \S*\/scripts\/model-to-spaces\.mts --model acme\/timeout/],
       })
       expect(said).toMatch(/goes on in the cluster; to stop it: kubectl .*delete job/)
       expect((await world.object('job', jobOf('timeout')))?.status.conditions ?? []).toEqual([])
