@@ -13,7 +13,7 @@ import {
   stall,
 } from '../local/faults.mts'
 import type { SpacesRequest } from '../local/spaces.mts'
-import { flipped, mixedModel, QUICK, type Rig, spacesReads, test } from './mover.mts'
+import { flipped, impatient, mixedModel, QUICK, type Rig, spacesReads, test } from './mover.mts'
 
 const model = mixedModel()
 const KINDS = [
@@ -67,7 +67,7 @@ describe.concurrent('wrong bytes from Spaces once: the file is fetched again and
     const rig = await newRig({ models: [model] })
     rig.stage(model)
     const faults = strike(rig, kinds, () => ({ times: 1, act }))
-    await rig.mustRun('download', { patch: `${QUICK}; import web; web.STALL_SECONDS = 0.5` })
+    await rig.mustRun('download', { patch: impatient() })
     expectFaults(faults)
     await rig.expectDownloaded(model)
   })
@@ -122,7 +122,7 @@ describe.concurrent('wrong bytes from Spaces that stay', () => {
     rig.stage(model)
     strike(rig, LARGE, () => ({ act }))
     const { detail } = await rig.mustFail('download', code, cause, {
-      patch: `${QUICK}; import web; web.STALL_SECONDS = 0.2`,
+      patch: cause === 'stalled' ? impatient(0.2) : QUICK,
     })
     expect(detail).toContain('Spaces')
     await rig.expectNotDownloaded()
@@ -209,5 +209,28 @@ describe.concurrent('no dead end', () => {
     await rig.expectUploaded(model)
     await rig.mustRun('download')
     await rig.expectDownloaded(model)
+  })
+
+  const other = mixedModel('other')
+  test.for([
+    ['between the evidence and the list', 'ListObjects', other],
+    ['between the evidence and the list, with files gone', 'ListObjects', { ...other, files: other.files.slice(0, 1) }],
+    ['between the list and the files', 'GetObject', other],
+  ] as const)('a model that another run changes, %s', async ([, operation, changed], { newRig }) => {
+    const rig = await newRig({ models: [model] })
+    rig.stage(model)
+    rig.spaces.faults.add({
+      match: (request) => request.operation === operation && !request.key.endsWith('/.upload-complete'),
+      times: 1,
+      act: runBefore(() => {
+        for (const name of rig.objects()) rig.bucket.delete(rig.key(name))
+        rig.stage(changed as typeof other, { commit: 'd'.repeat(40) })
+      }),
+    })
+    await rig.mustFail('download', 1, 'spaces-unsteady')
+    await rig.expectNotDownloaded()
+    expect(rig.objects()).not.toContain('.upload-suspect')
+    await rig.mustRun('download')
+    await rig.expectDownloaded(changed as typeof other)
   })
 })

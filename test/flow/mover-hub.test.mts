@@ -5,7 +5,7 @@ import { type Act, answer, cut, reads, runBefore, stall } from '../local/faults.
 import type { HubRepo, HubRequest } from '../local/hub.mts'
 import { seededBytes } from '../local/model.mts'
 import { isChange } from '../local/spaces.mts'
-import { hubReads, QUICK, type Rig, test } from './mover.mts'
+import { hubReads, impatient, QUICK, type Rig, test } from './mover.mts'
 
 const model: HubRepo = {
   id: 'acme/guarded',
@@ -130,7 +130,7 @@ describe.concurrent('what may heal is tried again', () => {
     const rig = await newRig({ models: [open] })
     const api = rig.hub.faults.add({ match: isApi, times: 2, act })
     const file = rig.hub.faults.add({ match: (request) => isFile(request) && request.method === 'GET', times: 1, act })
-    await rig.mustRun('upload', { patch: `${QUICK}; import web; web.STALL_SECONDS = 0.3` })
+    await rig.mustRun('upload', { patch: impatient() })
     expect([api.hits, file.hits]).toEqual([2, 1])
     await rig.expectUploaded(open)
   })
@@ -145,7 +145,7 @@ describe.concurrent('what may heal is tried again', () => {
     const rig = await newRig({ models: [open] })
     rig.hub.faults.add({ match: isApi, act })
     const { detail, next } = await rig.mustFail('upload', 1, cause, {
-      patch: `${QUICK}; import web; web.STALL_SECONDS = 0.1`,
+      patch: cause === 'stalled' ? impatient(0.2) : QUICK,
     })
     expect(detail).toContain('the Hub')
     if (cause === 'hub-busy') expect(next).toContain('token')

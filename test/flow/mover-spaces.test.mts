@@ -3,7 +3,7 @@ import { type Act, answer, cut, cutUpload, delay, stall } from '../local/faults.
 import type { HubRepo } from '../local/hub.mts'
 import { seededBytes } from '../local/model.mts'
 import { isChange, type SpacesRequest } from '../local/spaces.mts'
-import { QUICK, type Rig, test } from './mover.mts'
+import { impatient, QUICK, type Rig, test } from './mover.mts'
 
 const model: HubRepo = {
   id: 'acme/stored',
@@ -133,8 +133,7 @@ describe.concurrent('what may heal is tried again, whatever was asked', () => {
       const faults = OPERATIONS[verb].map((operation) =>
         rig.spaces.faults.add({ match: (request) => request.operation === operation, times: 1, act }),
       )
-      const patch = `${QUICK}; import web; web.STALL_SECONDS = 0.5; import spaces; spaces.COMPLETE_SECONDS = 0.5`
-      await rig.mustRun(verb, { patch })
+      await rig.mustRun(verb, { patch: impatient() })
       expect(faults.map(({ hits }) => hits)).toEqual(OPERATIONS[verb].map(() => 1))
     }
     // An upload whose beginning or end was confirmed in vain may be another run's: it stays until it is old.
@@ -155,16 +154,18 @@ describe.concurrent('what may heal is tried again, whatever was asked', () => {
     const rig = await newRig({ models: [model] })
     rig.spaces.faults.add({ match: (request) => request.operation === operation, act })
     const { detail } = await rig.mustFail('upload', 1, cause, {
-      patch: `${QUICK}; import web; web.STALL_SECONDS = 0.1`,
+      patch: cause === 'stalled' ? impatient(0.2) : QUICK,
     })
     expect(detail).toMatch(/Spaces|127\.0\.0\.1/)
     rig.expectNotUploaded()
   })
 
-  test.for<[string, SpacesRequest['operation'], Act<SpacesRequest>]>([
-    ['a list', 'ListObjects', refuse(503, 'SlowDown', { 'retry-after': '1' })],
-    ['a part', 'UploadPart', refuse(503, 'SlowDown', { 'retry-after': '1' })],
-    ['an object', 'PutObject', refuse(429, 'TooManyRequests', { 'retry-after': '1' })],
+  const soon = () => new Date(Date.now() + 2000).toUTCString()
+  test.for<[string, SpacesRequest['operation'], () => Act<SpacesRequest>]>([
+    ['a list', 'ListObjects', () => refuse(503, 'SlowDown', { 'retry-after': '1' })],
+    ['a list, by a date', 'ListObjects', () => refuse(503, 'SlowDown', { 'retry-after': soon() })],
+    ['a part', 'UploadPart', () => refuse(503, 'SlowDown', { 'retry-after': '1' })],
+    ['an object', 'PutObject', () => refuse(429, 'TooManyRequests', { 'retry-after': '1' })],
   ])('a server that says when to come back is obeyed: %s', async ([, operation, act], { newRig }) => {
     const rig = await newRig({ models: [model] })
     const times: number[] = []
@@ -175,7 +176,7 @@ describe.concurrent('what may heal is tried again, whatever was asked', () => {
         const { url } = exchange.request
         first ||= url
         if (url === first) times.push(Date.now())
-        return times.length === 1 && url === first ? act(exchange as never) : exchange.carryOut()
+        return times.length === 1 && url === first ? act()(exchange as never) : exchange.carryOut()
       },
     })
     await rig.mustRun('upload', { patch: QUICK })
@@ -232,8 +233,8 @@ describe.concurrent('bytes on their way into Spaces', () => {
   test('a server that stops to take bytes is waited for as long as a stall allows', async ({ newRig }) => {
     const rig = await newRig({ models: [heavy], env: { BUFFER: '256Mi' } })
     const isPart = ({ operation }: SpacesRequest) => operation === 'UploadPart'
-    const fault = rig.spaces.faults.add({ match: isPart, times: 1, act: delay(1500) })
-    const { log } = await rig.mustRun('upload', { patch: 'import web; web.CONNECT_SECONDS = 0.4' })
+    const fault = rig.spaces.faults.add({ match: isPart, times: 1, act: delay(2000) })
+    const { log } = await rig.mustRun('upload', { patch: 'import web; web.CONNECT_SECONDS = 0.8' })
     expect(fault.hits).toBe(1)
     expect(log).not.toContain('retry')
   })
@@ -242,7 +243,7 @@ describe.concurrent('bytes on their way into Spaces', () => {
     const rig = await newRig({ models: [heavy], env: { BUFFER: '256Mi' } })
     const isPart = ({ operation }: SpacesRequest) => operation === 'UploadPart'
     const fault = rig.spaces.faults.add({ match: isPart, times: 1, act: stall() })
-    const patch = `${QUICK}; import web; web.STALL_SECONDS = 0.5; web.CONNECT_SECONDS = 45`
+    const patch = `${impatient()}; web.CONNECT_SECONDS = 45`
     const { log, seconds } = await rig.mustRun('upload', { patch })
     expect(fault.hits).toBe(1)
     expect(log).toContain('Spaces moved no byte')

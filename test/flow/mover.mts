@@ -55,6 +55,12 @@ export interface MoverEnd {
 /** For `patch`: backs off in milliseconds, so that "gives up in the end" is soon. */
 export const QUICK = 'import retry; retry.BASE_SECONDS = 0.01'
 
+/** Also takes a server for stalled that is silent for so long. A busy machine may be, too: only for tests that bear it. */
+export function impatient(seconds = 1): string {
+  // spaces takes its own copy of the limit when it is imported.
+  return `${QUICK}; import web; web.STALL_SECONDS = ${seconds}; import spaces; spaces.COMPLETE_SECONDS = ${seconds}`
+}
+
 const root = path.resolve(import.meta.dirname, '../..')
 const PYTHON = path.join(root, '.venv/bin/python')
 const MOVER = path.join(root, 'k8s/mover/mover.py')
