@@ -1,8 +1,8 @@
 """The primitive of both hops: an ordered, parallel, ranged reader with a bounded window.
 
-Parts of files are fetched side by side, hashed in file order, and handed to a sink. All bytes in flight live in one
-slab that is allocated and touched once: memory is the same for a small model and a huge one, and where the pod's limit
-is too low it ends in its first second, not in its last minute.
+Parts of files are fetched side by side, hashed in file order, and handed to a sink. All bytes in flight live in slots
+that are allocated and touched at the start: memory is the same for a small model and a huge one, and where the pod's
+limit is too low it ends in its first second, not in its last minute.
 """
 
 import threading
@@ -121,7 +121,7 @@ class Part:
 
 
 class Window:
-    """Runs transfers through one slab of `buffer` bytes with `LANES` fetching threads."""
+    """Runs transfers through `buffer` bytes of slots with `LANES` fetching threads."""
 
     def __init__(self, buffer: int, stop: threading.Event, *, hash_parts: bool) -> None:
         self._buffer = buffer
@@ -144,19 +144,26 @@ class Window:
             return
         # A resumed file keeps the parts that it was begun with; taken up again, it gets those that the budget gives now.
         largest = max(max(transfer.part_size, part_size(transfer.size, self._buffer)) for transfer in everything)
-        slab = memoryview(bytearray(b"\x01") * (self._buffer // largest * largest))
-        self._slots = [slab[start : start + largest] for start in range(0, len(slab), largest)]
         with self._change:
             for transfer in everything:
                 self._enqueue(transfer)
         threads = [threading.Thread(target=self._work, name=f"fetch-{n}", daemon=True) for n in range(LANES)]
         for thread in threads:
             thread.start()
+        self._allocate(self._buffer // largest, largest)
         with self._change:
             self._change.wait_for(lambda: self._failure is not None or self._open == 0)
         if self._failure is not None:
             raise self._failure
         self._settlers.shutdown(wait=False)
+
+    def _allocate(self, count: int, size: int) -> None:
+        """Makes the slots, each touched; the first parts are on their way meanwhile, as a quarter of a GiB takes a moment."""
+        for _ in range(count):
+            slot = memoryview(bytearray(b"\x01") * size)
+            with self._change:
+                self._slots.append(slot)
+                self._change.notify_all()
 
     def fail(self, error: BaseException) -> None:
         """Ends the run with this error; the first one counts."""
