@@ -2,7 +2,7 @@ import { describe, expect } from 'vitest'
 import { answer, cut, flipByte, ignoreRange, reads, shiftRange, shorten, stall } from '../local/faults.mts'
 import type { HubRequest } from '../local/hub.mts'
 import { seededBytes } from '../local/model.mts'
-import { hubReads, mixedModel, QUICK, type Rig, test } from './mover.mts'
+import { hubReads, impatient, mixedModel, QUICK, type Rig, test } from './mover.mts'
 import { sha256 } from './proof.mts'
 
 const model = mixedModel()
@@ -72,7 +72,7 @@ describe.concurrent('wrong bytes from the Hub once: the file is fetched again an
   ] as const)('%s', async ([, after], { newRig }) => {
     const rig = await newRig({ models: [model] })
     const faults = strike(rig, KINDS, () => ({ times: 1, act: stall(after) }))
-    await rig.mustRun('upload', { patch: `${QUICK}; import web; web.STALL_SECONDS = 0.5` })
+    await rig.mustRun('upload', { patch: impatient() })
     expectFaults(faults)
     await rig.expectUploaded(model)
   })
@@ -150,7 +150,7 @@ describe.concurrent('wrong bytes from the Hub that stay', () => {
     const rig = await newRig({ models: [model] })
     strike(rig, [KINDS[3]], () => ({ act }))
     const { detail } = await rig.mustFail('upload', code, cause, {
-      patch: `${QUICK}; import web; web.STALL_SECONDS = 0.2`,
+      patch: cause === 'stalled' ? impatient(0.2) : QUICK,
     })
     expect(detail).toContain('the Hub')
     rig.expectNotUploaded()
