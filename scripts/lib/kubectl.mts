@@ -51,6 +51,8 @@ const BACKLOG = 20
 
 /** kubectl waits for ever on a server that accepts and says nothing. */
 const REQUEST_TIMEOUT = '--request-timeout=20s'
+/** The same of the kubeconfig's login helper, which that does not bound. */
+const ANSWER_SECONDS = 30
 
 /** The one door to kubectl: every call names the context and the namespace, asks for JSON, and ends when we are interrupted. */
 export class Kubectl {
@@ -201,7 +203,8 @@ export class Kubectl {
 
   async #ask(args: readonly string[], input?: string): Promise<string> {
     const argv = this.#argv([...args, REQUEST_TIMEOUT])
-    const result = await runChild(argv, { signal: this.#signal, ...(input ? { input } : {}) })
+    const options = { signal: this.#signal, seconds: ANSWER_SECONDS, ...(input ? { input } : {}) }
+    const result = await runChild(argv, options)
     if (result.code === 0) return result.stdout
     throw explain(this, args, result)
   }
@@ -229,12 +232,14 @@ export function explain(cluster: Kubectl, args: readonly string[], result: Child
   // klog lines (E1123 20:09:37 …) repeat what the last line says.
   const words = result.stderr.split('\n').filter((line) => line.trim() !== '' && !/^[EWI]\d{4} /.test(line))
   // A question for two kinds at once is refused twice.
-  const said = [...new Set(words)]
-    .join(' ')
-    .replace(/^(error|Error): ?/, '')
-    .trim()
+  const said = result.late
+    ? `kubectl took longer than ${ANSWER_SECONDS} s; a login helper of the kubeconfig may be waiting for somebody`
+    : [...new Set(words)]
+        .join(' ')
+        .replace(/^(error|Error): ?/, '')
+        .trim()
   const what = `kubectl ${args.filter((arg) => !arg.startsWith('-')).join(' ')}`
-  const reason = reasonOf(result.stderr)
+  const reason = result.late ? 'unreachable' : reasonOf(result.stderr)
   const { context, namespace } = cluster
   if (reason === 'no-context')
     return new KubectlError(
