@@ -357,7 +357,7 @@ class Download:
         with naming(file.path):
             write_at(descriptor, body, 0)
             os.ftruncate(descriptor, file.size)
-        self._progress.move(file.size)
+        self._progress.move(file.path, file.size)
         return descriptor
 
     def _holds(self, descriptor: int, file: File) -> bool:
@@ -437,7 +437,7 @@ class Download:
             sink=PartialSink(file, descriptor, self._volume, self._flusher, self._prove, self._again),
             first=parts,
             digest=digest,
-            on_bytes=self._progress.move,
+            on_bytes=lambda count: self._progress.move(file.path, count),
         )
 
     def _again(self, file: File, descriptor: int, error: Again) -> Transfer | None:

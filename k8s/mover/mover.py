@@ -24,6 +24,7 @@ from typing import Any
 from failure import EXIT_STOPPED, Failure, Stopped
 from progress import Progress
 from settings import SECRETS, Settings, read_settings
+from trust import trust
 
 VERBS = {
     "upload": ("upload", "Upload"),
@@ -61,11 +62,13 @@ def main(verb: str) -> int:
     signal.signal(signal.SIGINT, on_signal)
     try:
         settings = read_settings()
+        trust()
         progress.start()
         result = Work(verb, settings, progress, stop).result()
         ended.set()
         progress.stop()
-        report({"state": "done", **result, "moved": progress.moved, "seconds": round(progress.seconds, 1)})
+        moved = {"moved": progress.moved, "files_moved": progress.files_moved}
+        report({"state": "done", **result, **moved, "seconds": round(progress.seconds, 1)})
         return 0
     except Failure as failure:
         ended.set()

@@ -17,6 +17,7 @@ class Progress:
         self._phase = ""
         self._total = self._done = self._moved = 0
         self._files = self._files_done = 0
+        self._carried: dict[str, int] = {}
         self._start = time.monotonic()
         self._samples: deque[tuple[float, int]] = deque()
         self._end = threading.Event()
@@ -25,6 +26,11 @@ class Progress:
     def moved(self) -> int:
         """Bytes that this pod moved and kept."""
         return self._moved
+
+    @property
+    def files_moved(self) -> int:
+        """Files of which this pod moved bytes; the others were there."""
+        return len(self._carried)
 
     @property
     def seconds(self) -> float:
@@ -53,11 +59,14 @@ class Progress:
         with self._lock:
             self._files, self._total = files, size
 
-    def move(self, count: int) -> None:
-        """`count` bytes were moved; negative where they have to be moved again."""
+    def move(self, path: str, count: int) -> None:
+        """`count` bytes of a file were moved; negative where they have to be moved again."""
         with self._lock:
             self._done += count
             self._moved += count
+            self._carried[path] = self._carried.get(path, 0) + count
+            if count < 0 and self._carried[path] <= 0:
+                del self._carried[path]
 
     def hash(self, count: int) -> None:
         """`count` bytes were read back and hashed; negative where that proved nothing."""

@@ -398,7 +398,7 @@ class Upload:
                 raise wrong_bytes(file.path, error) from error
         etag = self._spaces.put(file.path, body, sha256)
         self._prove(file.path, Proof(file.size, sha256, etag, file.blob))
-        self._progress.move(file.size)
+        self._progress.move(file.path, file.size)
 
     def _fetch_small(self, file: HubFile, body: memoryview) -> str:
         self._read_small(body, lambda: self._hub.fetch(self._commit, file, 0, body, _ignore))
@@ -490,7 +490,7 @@ class Upload:
             sink=sink,
             first=len(etags),
             digest=digest,
-            on_bytes=self._progress.move,
+            on_bytes=lambda count: self._progress.move(file.path, count),
         )
 
     def _read_back(self, file: HubFile, stored: Stored) -> Transfer:

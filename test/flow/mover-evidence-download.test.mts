@@ -1,4 +1,6 @@
-import { chmod, mkdir, readFile, rm, stat, symlink, truncate, utimes, writeFile } from 'node:fs/promises'
+import { execFileSync } from 'node:child_process'
+import { mkdir, mkdtemp, readFile, rm, stat, symlink, truncate, utimes, writeFile } from 'node:fs/promises'
+import os from 'node:os'
 import path from 'node:path'
 import { describe, expect } from 'vitest'
 import type { HubRepo } from '../local/hub.mts'
@@ -38,12 +40,17 @@ async function staged(newRig: (options?: object) => Promise<Rig>): Promise<Rig> 
   return rig
 }
 
-/** Writes other bytes of the same size, and gives the file its old modification time back. */
+/** Writes other bytes of the same size, and gives the file its old modification time back, to the nanosecond. */
 async function rot(file: string, offset = 7): Promise<void> {
-  const { atime, mtime } = await stat(file)
+  const reference = path.join(await mkdtemp(path.join(os.tmpdir(), 'times-')), 'reference')
+  execFileSync('touch', ['-r', file, reference])
   await writeFile(file, flipped(await readFile(file), offset))
-  await utimes(file, atime, mtime)
+  execFileSync('touch', ['-r', reference, file])
+  await rm(path.dirname(reference), { recursive: true })
 }
+
+/** Makes the evidence newer than every change before, as if the disk itself had lost a bit. */
+const renew = (rig: Rig) => utimes(rig.file('.download-complete'), new Date(), new Date())
 
 describe.concurrent('evidence in Spaces that is none: hop 2 refuses it before it changes anything', () => {
   test.for<[string, string | undefined]>([
@@ -141,7 +148,7 @@ describe.concurrent('evidence that was true', () => {
     rig.stage(NEXT, { commit: 'd'.repeat(40) })
     const { log, message } = await rig.mustRun('download')
     expect(read(rig)).toBe(2 * SMALL + 1)
-    expect(message?.moved).toBe(2 * SMALL + 1)
+    expect(message).toMatchObject({ moved: 2 * SMALL + 1, files: 3, files_moved: 2 })
     expect(log).toContain('notes.txt')
     expect(await rig.expectDownloaded(NEXT, ['notes.txt'])).toMatchObject({ commit: 'd'.repeat(40) })
     await expect(stat(rig.file('nested')), 'the folders of what is gone').rejects.toThrow('ENOENT')
@@ -153,7 +160,7 @@ describe.concurrent('evidence that was true', () => {
     const before = await stat(rig.file('.download-complete'))
     const { message } = await rig.mustRun('download')
     expect(read(rig)).toBe(0)
-    expect(message).toMatchObject({ moved: 0, bytes: SIZE, files: 3 })
+    expect(message).toMatchObject({ moved: 0, bytes: SIZE, files: 3, files_moved: 0 })
     expect((await stat(rig.file('.download-complete'))).ino).toBe(before.ino)
     await rig.expectDownloaded(model)
   })
@@ -174,8 +181,7 @@ describe.concurrent('evidence that was true', () => {
     test(`${label} that rotted where no time tells: hashes find it, repair mends it`, async ({ newRig }) => {
       const rig = await staged(newRig)
       await rot(rig.file(name), size - 1)
-      // The evidence is newer than the change now, as if the disk itself had lost the bit.
-      await chmod(rig.file('.download-complete'), 0o600)
+      await renew(rig)
       await rig.mustRun('download')
       await rig.mustRun('verify', { env: { LEVEL: 'sizes' } })
       expect(read(rig)).toBe(0)
@@ -186,6 +192,30 @@ describe.concurrent('evidence that was true', () => {
       expect(read(rig), 'only the bad one').toBe(size)
       await rig.expectDownloaded(model)
       await rig.mustRun('verify', { env: { LEVEL: 'hashes' } })
+    })
+  }
+
+  for (const [what, change] of [
+    ['chmod -R', (rig: Rig) => execFileSync('chmod', ['-R', 'u+rwX,o-x', rig.file('.')])],
+    ['chown -R', (rig: Rig) => execFileSync('chown', ['-R', String(process.getuid?.()), rig.file('.')])],
+  ] as const) {
+    test(`${what} makes a file that changed no better, and costs a good model one hashing`, async ({ newRig }) => {
+      const rig = await staged(newRig)
+      await rot(rig.file('model.safetensors'))
+      change(rig)
+      const { wrong } = await rig.mustFail('verify', 64, 'mismatch')
+      expect(wrong).toEqual(['model.safetensors'])
+      await rig.mustRun('download')
+      expect(read(rig)).toBe(LARGE)
+      change(rig)
+      await rig.mustRun('verify')
+      await rig.mustRun('download')
+      expect(read(rig)).toBe(0)
+      const unread =
+        'import partial\ndef hash_descriptor(*_):\n    raise OSError(5, "read")\npartial.hash_descriptor = hash_descriptor'
+      await rig.mustRun('verify', { patch: unread })
+      await rig.mustRun('download', { patch: unread })
+      await rig.expectDownloaded(model)
     })
   }
 
@@ -300,8 +330,7 @@ describe.concurrent('verify', () => {
     await truncate(rig.file('config.json'), 5)
     await rot(rig.file('model.safetensors'))
     await writeFile(rig.file('stray.bin'), '')
-    // As if the disk itself had lost the bit: no time tells.
-    await chmod(rig.file('.download-complete'), 0o600)
+    await renew(rig)
     const found = async (LEVEL: string) => {
       const { missing, wrong, unknown, detail } = await rig.mustFail('verify', 64, 'mismatch', { env: { LEVEL } })
       expect(detail).toMatch(/config|vocab|model/)
