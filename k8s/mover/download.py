@@ -19,7 +19,7 @@ from retry import retry
 from selection import DEFAULT_EXCLUDE
 from settings import Settings
 from spaces import UNREADABLE, Gone, Listing, Spaces, Stored
-from volume import JOURNAL, Mark, Volume, naming
+from volume import JOURNAL, Mark, Volume, is_newer, naming
 from web import Web
 from window import Transfer, Window, part_size
 
@@ -135,8 +135,8 @@ class Download:
         for file in old.files if old and written else ():
             known.add(file.path)
             status, mark = self._volume.status(file.path), self._volume.mark(file.path)
-            # A file changed after the evidence was written is hashed again; ctime also tells a copy with an old mtime.
-            if status and mark and written and max(status.st_mtime_ns, status.st_ctime_ns) <= written.st_ctime_ns:
+            # Hashed again, and then the evidence is written anew: so a chown -R costs that once, not with every run.
+            if status and mark and written and not is_newer(status, written):
                 proofs[file.path] = (file, mark)
         for path, (file, mark) in proofs.items():
             if mark.size == file.size and self._volume.mark(path) == mark:

@@ -12,7 +12,7 @@ from failure import Failure, Stopped
 from partial import drop_cache, hash_descriptor
 from progress import Progress
 from settings import Settings
-from volume import Volume, naming
+from volume import Volume, is_newer, naming
 
 NAMED = 12
 MEND = {
@@ -96,7 +96,7 @@ class Verify:
         if evidence.model != self._settings.model:
             raise Failure("no-evidence", f"{where} has the evidence of {evidence.model}", next=again)
         check_revision("the volume", evidence, self._settings)
-        self._written = found[1].st_ctime_ns
+        self._written = found[1]
         self._progress.expect(len(evidence.files), evidence.size)
         self._progress.enter("hashing")
         missing = [file.path for file in evidence.files if self._volume.mark(file.path) is None]
@@ -116,10 +116,9 @@ class Verify:
         return good
 
     def _is_newer(self, file: File) -> bool:
-        """Whether a file was changed behind its evidence: then its size alone says nothing."""
+        """Whether a file may have changed behind its evidence: then its size alone says nothing."""
         status = self._volume.status(file.path)
-        changed = max(status.st_mtime_ns, status.st_ctime_ns) if status else 0
-        return self._settings.level != "names" and changed > self._written
+        return self._settings.level != "names" and status is not None and is_newer(status, self._written)
 
     def _hash(self, file: File) -> str:
         def on_bytes(count: int) -> None:
