@@ -17,5 +17,5 @@ await withSettings(
       'export MODEL=gpt2 MODEL_SLUG=$(MODEL=gpt2 scripts/slug.mts)',
     ],
   },
-  ({ model }) => ({ text: slugOf(model), good: true }),
+  ({ model }) => ({ text: slugOf(model) }),
 )

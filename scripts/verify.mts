@@ -5,14 +5,14 @@
 import { main } from './lib/main.mts'
 import { transferOptions } from './lib/options.mts'
 import { preflight } from './lib/preflight.mts'
-import { verified } from './lib/verification.mts'
+import { repaired, verified } from './lib/verification.mts'
 
 await main(
   {
     name: 'verify',
     purpose:
       'answers whether a model is staged: the claim is Bound, the files on the volume agree with their evidence, both Jobs completed. Reads the volume, or with --spaces the bucket, in a Job that is gone afterwards. With --repair the transfer of that side runs first, with its own settings.',
-    options: [...transferOptions, 'hfEndpoint', 'pv', 'pvc', 'level', 'spaces', 'repair'],
+    options: [...transferOptions, 'hfEndpoint', 'pv', 'pvc', 'level', 'spaces', 'repair', 'dryRun'],
     jobs: 'are deleted',
     examples: [
       'make verify',
@@ -22,11 +22,13 @@ await main(
   },
   async (session) => {
     const { spaces, repair } = session.settings
-    // The claim is a checkpoint of its own.
     const jobs = spaces
       ? (['model-verify-spaces', 'model-upload-spaces'] as const)
       : (['model-verify-nfs', 'model-download-nfs'] as const)
-    await preflight(session, { jobs: repair ? jobs : jobs.slice(0, 1), claim: 'none' })
+    // To look, the claim is a checkpoint of its own; a repair has to have it.
+    const claim = repair && !spaces ? 'mount' : 'none'
+    await preflight(session, { jobs: repair ? jobs : jobs.slice(0, 1), claim })
+    await repaired(session)
     return verified(session)
   },
 )

@@ -52,7 +52,7 @@ export function cleaned(session: Session): Promise<Result> {
 function tell({ story }: Session, lines: readonly string[]): Result {
   const text = lines.join('\n')
   story.done(TITLE, text)
-  return { text, good: true }
+  return { text }
 }
 
 /** What the cluster keeps; refuses while anything still works on the model. */

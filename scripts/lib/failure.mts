@@ -18,7 +18,15 @@ export class Failure extends Error {
     super(fact)
     this.next = next
     this.exitCode = exitCode
+    if (exitCode === exitCodes.usage) this.reason = 'usage'
   }
+}
+
+/** A failure with the stable name of its cause. */
+export function refusal(reason: string, fact: string, next: string): Failure {
+  const failure = new Failure(fact, next)
+  failure.reason = reason
+  return failure
 }
 
 /** Ctrl-C, SIGTERM, SIGHUP or a closed pipe: nobody is there any more to tell about progress. */

@@ -41,25 +41,34 @@ export async function withSettings(
   // Wrong usage is told to machines too, although the settings cannot be read then.
   const json = args.includes('--json')
   let model: string | undefined
+  // Each write to a closed pipe errs again; unheard, the first would end the process as a defect.
+  for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {})
   try {
-    if (wantsHelp(args)) {
-      process.stdout.write(helpText(script))
-      return
-    }
+    if (wantsHelp(args)) return await print(helpText(script))
     const settings = readSettings(script.name, script.options, args, process.env)
     model = script.options.includes('model') ? settings.model : undefined
     story.quiet = settings.quiet
-    const { text, good } = await run(settings)
-    process.exitCode = good ? exitCodes.done : exitCodes.failed
-    process.stdout.write(json ? documentOf(script, model, undefined, good) : `${text}\n`)
+    const { text, problem } = await run(settings)
+    process.exitCode = problem ? exitCodes.failed : exitCodes.done
+    await print(json ? documentOf(script, model, problem) : `${text}\n`)
   } catch (error) {
     process.exitCode = tell(error)
-    if (json) process.stdout.write(documentOf(script, model, error, false))
+    if (json) await print(documentOf(script, model, error))
   }
 }
 
-function documentOf({ name }: Script, model: string | undefined, error: unknown, good: boolean): string {
-  return `${JSON.stringify(outcome.document(name, model, error, good), undefined, 2)}\n`
+function documentOf({ name }: Script, model: string | undefined, end: unknown): string {
+  return `${JSON.stringify(outcome.document(name, model, end), undefined, 2)}\n`
+}
+
+/** Writes the result; a run whose result reaches nobody has not done what it was for. */
+async function print(text: string): Promise<void> {
+  const error = await new Promise<NodeJS.ErrnoException | null | undefined>((resolve) =>
+    process.stdout.write(text, resolve),
+  )
+  if (!error) return
+  story.failed('', `the result could not be written: ${error.message}`)
+  process.exitCode ||= error.code === 'EPIPE' ? exitCodes.interrupted : exitCodes.failed
 }
 
 /**
@@ -87,11 +96,10 @@ function interruption(): AbortSignal {
     controller.abort(new Interrupted(by))
   }
   for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(name, () => interrupt(name))
-  for (const stream of [process.stdout, process.stderr])
-    stream.on('error', () => {
-      // Each write to a closed pipe errs again.
-      if (!controller.signal.aborted) interrupt('a closed pipe')
-    })
+  process.stderr.on('error', () => {
+    // Each write to a closed pipe errs again.
+    if (!controller.signal.aborted) interrupt('a closed pipe')
+  })
   return controller.signal
 }
 

@@ -11,8 +11,6 @@ export interface Option {
   default?: string
   help: string
   repeatable?: boolean
-  /** Why the scripts that do not take it have no use for it, where somebody may wonder. */
-  absent?: string
   /** Why a value cannot be used; undefined when it can. */
   problem?: (value: string) => string | undefined
 }
@@ -217,7 +215,6 @@ export const options = {
   dryRun: {
     flag: 'dry-run',
     help: 'say what would be done and print the manifests, change nothing',
-    absent: 'what changes nothing needs none',
   },
   plan: {
     flag: 'plan',

@@ -16,6 +16,15 @@ export interface StageOutcome {
   checkpoints?: readonly { title: string; holds: boolean; sentence: string; next: string }[]
 }
 
+/** Why a run that came to its end is no good news. */
+export interface Problem {
+  /** A stable name, for machines. */
+  cause: string
+  /** One sentence that names the object. */
+  detail: string
+  next: string
+}
+
 export type State = 'done' | 'failed' | 'timeout' | 'interrupted' | 'usage'
 
 /** What a run did, stage by stage, for machines. */
@@ -24,13 +33,15 @@ export class Outcome {
   /** What a script has to say besides, such as a plan's numbers. */
   readonly facts: Record<string, unknown> = {}
 
-  /** Runs one stage; how it ended is noted whatever happens. */
+  /** Runs one stage, after another and never within one; how it ended is noted whatever happens. */
   async record<T>(stage: string, run: (noted: StageOutcome) => Promise<T>): Promise<T> {
     const start = performance.now()
     const noted: StageOutcome = { stage, state: 'done', seconds: 0 }
     this.stages.push(noted)
     try {
-      return await run(noted)
+      const result = await run(noted)
+      if (isBadNews(result)) noted.state = 'failed'
+      return result
     } catch (error) {
       noted.state = stateOf(error)
       throw error
@@ -39,19 +50,22 @@ export class Outcome {
     }
   }
 
-  /** The document: the same keys however the run ended, null where there is nothing to say. */
-  document(script: string, model: string | undefined, error: unknown, good: boolean): Record<string, unknown> {
-    const moved = this.stages.findLast(({ commit }) => commit !== undefined)
-    const state = error === undefined ? (good ? 'done' : 'failed') : stateOf(error)
+  /**
+   * The document: the same keys however the run ended, null where there is nothing to say.
+   *
+   * `end`: what was thrown, or the `Problem` of a run that came to its end; undefined when all is well.
+   */
+  document(script: string, model: string | undefined, end: unknown): Record<string, unknown> {
+    const proved = this.stages.findLast(({ commit }) => commit !== undefined)
     return {
       script,
       model: model ?? null,
-      state,
+      state: end === undefined ? 'done' : stateOf(end),
       stage: this.stages.at(-1)?.stage ?? null,
-      commit: moved?.commit ?? null,
-      bytes: moved?.bytes ?? null,
+      commit: proved?.commit ?? null,
+      bytes: proved?.bytes ?? null,
       seconds: Number(this.stages.reduce((sum, { seconds }) => sum + seconds, 0).toFixed(1)),
-      ...wordsOf(error, this.stages.at(-1)),
+      ...wordsOf(end),
       stages: this.stages,
       ...this.facts,
     }
@@ -71,11 +85,18 @@ function stateOf(error: unknown): State {
   return error.exitCode === exitCodes.usage ? 'usage' : 'failed'
 }
 
-function wordsOf(error: unknown, last: StageOutcome | undefined): Record<string, string | null> {
-  if (error instanceof Failure) return { cause: error.reason, detail: error.message, next: error.next }
-  if (error instanceof Interrupted) return { cause: 'interrupted', detail: error.message, next: null }
-  if (error !== undefined) return { cause: 'defect', detail: String(error), next: null }
-  const open = last?.checkpoints?.find(({ holds }) => !holds)
-  if (open) return { cause: `checkpoint-${open.title}`, detail: open.sentence, next: open.next }
-  return { cause: null, detail: null, next: null }
+function wordsOf(end: unknown): Record<string, string | null> {
+  if (end === undefined) return { cause: null, detail: null, next: null }
+  if (end instanceof Failure) return { cause: end.reason, detail: end.message, next: end.next }
+  if (end instanceof Interrupted) return { cause: 'interrupted', detail: end.message, next: null }
+  if (isProblem(end)) return { cause: end.cause, detail: end.detail, next: end.next }
+  return { cause: 'defect', detail: String(end), next: null }
+}
+
+function isBadNews(result: unknown): boolean {
+  return typeof result === 'object' && result !== null && 'problem' in result
+}
+
+function isProblem(end: unknown): end is Problem {
+  return typeof end === 'object' && end !== null && !(end instanceof Error) && 'cause' in end
 }

@@ -1,6 +1,6 @@
 import { listReaders, readersOf } from './checks.mts'
 import { runErrand } from './errand.mts'
-import { Failure } from './failure.mts'
+import { refusal } from './failure.mts'
 import { formatBytes, formatSeconds } from './format.mts'
 import { withoutClaim } from './manifest.mts'
 import type { PersistentVolumeClaim } from './objects.mts'
@@ -24,7 +24,7 @@ export interface Plan extends PlanNumbers {
 
 /** Asks, in the cluster and with its own Secrets, what setup-model would move; no model bytes move. */
 export function planned(session: Session): Promise<Result> {
-  const { settings, cluster, outcome } = session
+  const { settings, cluster, outcome, story } = session
   return stage(session, TITLE, async (noted) => {
     const claim = await cluster.find<PersistentVolumeClaim>('pvc', settings.pvc)
     const mounted = claim?.status?.phase === 'Bound' && claim.metadata.deletionTimestamp === undefined
@@ -37,18 +37,22 @@ export function planned(session: Session): Promise<Result> {
     const plan = planOf(done)
     noteMover(noted, done)
     outcome.facts.plan = { ...plan, volumeLookedAt: mounted }
-    return describePlan(plan, settings, mounted, mounted ? await readersOf(cluster, settings.pvc) : [])
+    const result = describePlan(plan, settings, mounted, mounted ? await readersOf(cluster, settings.pvc) : [])
+    if (result.problem) {
+      story.failed(TITLE, result.problem.detail)
+      story.advice(result.problem.next)
+    }
+    return result
   })
 }
 
 function planOf(done: MoverDone | undefined): Plan {
-  if (!done?.plan)
-    throw new Failure('the Job has made its plan, and the pod that knew it is gone', 'run the same command again')
+  if (!done?.plan) throw refusal('report-lost', 'the plan got lost with its pod', 'run the same command again')
   const { commit, files, bytes, plan } = done
   return { commit, files, bytes, ...plan }
 }
 
-/** Pure: the plan for people. It is good news when nothing stands against a run. `mounted`: the volume could be looked at. */
+/** Pure: the plan for people, and what stands against a run. `mounted`: the volume could be looked at. */
 export function describePlan(plan: Plan, settings: Settings, mounted: boolean, readers: readonly string[]): Result {
   const { bucket, model, revision, pvc, timeout } = settings
   const toSpaces = plan.bytes - plan.spacesBytes
@@ -70,16 +74,9 @@ export function describePlan(plan: Plan, settings: Settings, mounted: boolean, r
     lines.push(
       lineOf('•', 'volume', `${formatBytes(plan.freeBytes)} free, ${formatBytes(toVolume)} needed: it suffices`),
     )
-  if (!fits) {
-    const lacking = formatBytes(toVolume - plan.freeBytes)
-    lines.push(
-      lineOf(
-        '✗',
-        'volume',
-        `${formatBytes(plan.freeBytes)} free, ${formatBytes(toVolume)} needed: ${lacking} are missing`,
-      ),
-    )
-  }
+  const lacking = formatBytes(toVolume - plan.freeBytes)
+  const tooSmall = `${formatBytes(plan.freeBytes)} free, ${formatBytes(toVolume)} needed: ${lacking} are missing`
+  if (!fits) lines.push(lineOf('✗', 'volume', tooSmall))
   const longest = Math.max(toSpaces, toVolume) / BYTES_PER_SECOND
   if (longest > timeout) {
     const enough = Math.ceil((longest * 1.5) / 600) * 600
@@ -96,7 +93,13 @@ export function describePlan(plan: Plan, settings: Settings, mounted: boolean, r
     const who = readers.length > 0 ? `, and ${listReaders(readers)} it mounted` : '; no pod has it mounted'
     lines.push(lineOf(readers.length > 0 ? '!' : '•', 'changes', `${what}${who}`))
   }
-  return { text: lines.join('\n'), good: fits }
+  const text = lines.join('\n')
+  if (fits) return { text }
+  const next = 'make room on the volume or enlarge it, then run the same command again'
+  return {
+    text,
+    problem: { cause: 'no-space', detail: `${model} does not fit on the volume of ${pvc}: ${tooSmall}`, next },
+  }
 }
 
 function leftOut({ leftOutFiles, leftOutBytes, include, exclude }: Plan): string {

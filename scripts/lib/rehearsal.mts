@@ -24,12 +24,12 @@ export async function rehearse(
   const { story, outcome } = session
   story.begun(TITLE, 'nothing is changed; what follows is what a run would do')
   const cluster = new Rehearsal(session)
-  const { good } = await run({ ...session, cluster })
+  const result = await run({ ...session, cluster })
   const made = `${cluster.made} ${cluster.made === 1 ? 'object' : 'objects'} would be made`
   if (cluster.alone) story.warned(TITLE, `${made}, as if nothing were there yet; not checked by the server`)
   else story.done(TITLE, `${made}${cluster.made > 0 ? ', and the server would take them' : ''}; nothing was changed`)
   outcome.facts.manifests = cluster.text
-  return { text: cluster.text, good }
+  return { ...result, text: cluster.text }
 }
 
 /** A door to kubectl that reads as the real one, keeps its changes to itself and has the server try each of them. */

@@ -1,12 +1,12 @@
 import type { Kubectl } from './kubectl.mts'
-import type { Outcome } from './outcome.mts'
+import type { Outcome, Problem } from './outcome.mts'
 import type { Settings } from './settings.mts'
 import type { Story } from './story.mts'
 
-/** What a run has to say on stdout, and whether it is good news. */
+/** What a run has to say on stdout, and what stands against it where it is no good news. */
 export interface Result {
   text: string
-  good: boolean
+  problem?: Problem
 }
 
 /** What every step of a run works with. */

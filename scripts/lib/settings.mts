@@ -176,8 +176,7 @@ function explainStrange(script: string, arg: string, taken: readonly Option[]): 
     return `${JSON.stringify(withoutCredentials(arg))} is not expected: every value has a flag, such as --model ID`
   const [name = ''] = arg.replace(/^-+/, '').split('=')
   const elsewhere = Object.values(table).find((option) => option.flag === name)
-  if (elsewhere)
-    return `--${name} is an option of other scripts, ${script} has no use for it${elsewhere.absent ? `: ${elsewhere.absent}` : ''}`
+  if (elsewhere) return `--${name} is an option of other scripts, ${script} has no use for it`
   const near = nearest(name, ['help', ...taken.map((option) => option.flag)])
   return `${arg.split('=')[0]} is no option of ${script}${near ? `; did you mean --${near}?` : ''}`
 }

@@ -13,7 +13,7 @@ export function storage(session: Session): Promise<Result> {
   return stage(session, 'storage', async () => {
     const sentence = await bindStorage(session)
     session.story.done('storage', sentence)
-    return { text: `${session.settings.pvc} is Bound to ${session.settings.pv}`, good: true }
+    return { text: `${session.settings.pvc} is Bound to ${session.settings.pv}` }
   })
 }
 
@@ -55,12 +55,12 @@ async function move(session: Session, noted: StageOutcome, kind: JobKind, target
     title,
     joined ? `Job ${job.name} is running already with these settings: joined` : `Job ${job.name} started`,
   )
-  if (settings.dryRun) return { text: target, good: true }
+  if (settings.dryRun) return { text: target }
   const done = await new Follower(session, job, true).run()
   noteMover(noted, done)
   const sentence = done ? result(done, target) : `Job ${job.name} completed; its pod, which knows the numbers, is gone`
   story.done(title, sentence)
-  return { text: done ? `${target} ${done.commit}` : target, good: true }
+  return { text: done ? `${target} ${done.commit}` : target }
 }
 
 function result({ files, bytes, moved, seconds, commit }: MoverDone, target: string): string {

@@ -4,6 +4,7 @@ import { Failure } from './failure.mts'
 import { formatBytes } from './format.mts'
 import { annotation, type JobKind, jobName } from './manifest.mts'
 import type { Job, Pod } from './objects.mts'
+import { noteMover, type StageOutcome } from './outcome.mts'
 import { isTrue } from './pod.mts'
 import { listPaths, type MoverDone } from './report.mts'
 import type { Result, Session } from './session.mts'
@@ -22,17 +23,29 @@ export interface Checkpoint {
 }
 
 const TITLE = 'verify'
+/** The names of what does not hold, for machines. */
+const CAUSES: Record<string, string> = {
+  claim: 'checkpoint-claim',
+  files: 'checkpoint-files',
+  jobs: 'checkpoint-jobs',
+}
 
-/** The checkpoints, each looked at whatever the others say, and the verdict. With --repair, what is wrong is moved first. */
+/** With --repair, the transfer of the side that is going to be looked at, as a stage of its own. */
+export async function repaired(session: Session): Promise<void> {
+  const { repair, spaces } = session.settings
+  if (repair) await (spaces ? toSpaces(session) : toNfs(session))
+}
+
+/** The checkpoints, each looked at whatever the others say, and the verdict. */
 export function verified(session: Session): Promise<Result> {
   const { model, spaces } = session.settings
   return stage(session, TITLE, async (noted) => {
     if (session.settings.dryRun) {
       // What it would find is known when the rest has been done.
-      await checkFiles(session)
-      return { text: '', good: true }
+      await readFiles(session)
+      return { text: '' }
     }
-    const checkpoints = spaces ? await checkSpaces(session) : await checkVolume(session)
+    const checkpoints = spaces ? await checkSpaces(session, noted) : await checkVolume(session, noted)
     noted.checkpoints = checkpoints
     const result = verdict(checkpoints, model, spaces ? 'in Spaces' : 'staged')
     const open = checkpoints.filter(({ holds }) => !holds)
@@ -50,29 +63,31 @@ export function verified(session: Session): Promise<Result> {
 
 /** One line a checkpoint and one for all of them; `state` is what all of them prove of the model. */
 export function verdict(checkpoints: readonly Checkpoint[], model: string, state: string): Result {
-  const open = checkpoints.filter(({ holds }) => !holds).map(({ title }) => title)
+  const open = checkpoints.filter(({ holds }) => !holds)
   const lines = checkpoints.map(({ holds, title, sentence, next }) =>
     holds ? lineOf('✓', title, sentence) : lineOf('✗', title, `${sentence}; ${next}`),
   )
-  const good = open.length === 0
-  const last = good
-    ? lineOf('✓', 'verdict', `${model} is ${state}`)
-    : lineOf('✗', 'verdict', `${model} is not proved to be ${state}: ${open.join(', ')}`)
-  return { text: [...lines, last].join('\n'), good }
+  const last =
+    open.length === 0
+      ? lineOf('✓', 'verdict', `${model} is ${state}`)
+      : lineOf('✗', 'verdict', `${model} is not proved to be ${state}: ${open.map(({ title }) => title).join(', ')}`)
+  const text = [...lines, last].join('\n')
+  const [first] = open
+  if (!first) return { text }
+  const { title, sentence: detail, next } = first
+  return { text, problem: { cause: CAUSES[title] ?? title, detail, next } }
 }
 
 /** The spec's three. */
-async function checkVolume(session: Session): Promise<Checkpoint[]> {
+async function checkVolume(session: Session, noted: StageOutcome): Promise<Checkpoint[]> {
   const claim = await checkClaim(session)
-  if (claim.holds && session.settings.repair) await toNfs(session)
-  const files = claim.holds ? await checkFiles(session) : notChecked(session, claim)
+  const files = claim.holds ? await checkFiles(session, noted) : notChecked(session, claim)
   return [claim, files, await checkJobs(session, ['model-upload-spaces', 'model-download-nfs'], files.holds)]
 }
 
 /** The same of the bucket, which has no claim and one Job. */
-async function checkSpaces(session: Session): Promise<Checkpoint[]> {
-  if (session.settings.repair) await toSpaces(session)
-  const files = await checkFiles(session)
+async function checkSpaces(session: Session, noted: StageOutcome): Promise<Checkpoint[]> {
+  const files = await checkFiles(session, noted)
   return [files, await checkJobs(session, ['model-upload-spaces'], files.holds)]
 }
 
@@ -98,13 +113,18 @@ function notChecked({ settings }: Session, claim: Checkpoint): Checkpoint {
   return { title: 'files', holds: false, sentence, next: claim.next }
 }
 
-async function checkFiles(session: Session): Promise<Checkpoint> {
-  const title = 'files'
+function readFiles(session: Session): Promise<MoverDone | undefined> {
   const errand = session.settings.spaces
     ? ({ kind: 'model-verify-spaces', doing: 'reads the bucket' } as const)
     : ({ kind: 'model-verify-nfs', doing: 'reads the volume' } as const)
+  return runErrand(session, { title: TITLE, ...errand })
+}
+
+async function checkFiles(session: Session, noted: StageOutcome): Promise<Checkpoint> {
+  const title = 'files'
   try {
-    const done = await runErrand(session, { title: TITLE, ...errand })
+    const done = await readFiles(session)
+    noteMover(noted, done)
     return { title, holds: true, sentence: agreement(session, done), next: '' }
   } catch (error) {
     if (!(error instanceof Failure) || error.exitCode !== 1) throw error

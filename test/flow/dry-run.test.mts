@@ -113,10 +113,15 @@ test('a running Job would be joined; with other settings it is refused, and with
   }
 })
 
-test('verify has none', async () => {
-  const done = await world.run('verify', ['--dry-run'])
-  expect(done).toMatchObject({ code: 2 })
-  expect(done.stderr).toContain('verify has no use for it: what changes nothing needs none')
+test.each([
+  [[], ['Job model-verify-nfs-acme--rehearsed']],
+  [['--spaces'], ['Job model-verify-spaces-acme--rehearsed']],
+  [['--repair'], ['Job model-download-nfs-acme--rehearsed', 'Job model-verify-nfs-acme--rehearsed']],
+])('verify prints the Jobs that it would look with: %j', async (args, jobs) => {
+  expect(await world.run('fix-pvc')).toMatchObject({ code: 0 })
+  const { names, stderr } = await rehearse('verify', ['--model', model.id, ...args])
+  expect(names.filter((name) => name.startsWith('Job'))).toEqual(jobs)
+  expect(stderr).not.toContain('checkpoints')
 })
 
 test('without a server the manifests are printed all the same, and that they are not checked is said', async () => {

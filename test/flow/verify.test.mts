@@ -1,4 +1,4 @@
-import { rm, truncate, writeFile } from 'node:fs/promises'
+import { readFile, rm, truncate, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
 import { smallModel } from '../local/model.mts'
@@ -31,6 +31,64 @@ test('a staged model passes its three checkpoints', async () => {
   const { code, said } = await verify()
   expect(code, said).toBe(0)
   expect(said).toContain(world.pvc)
+})
+
+interface StageDocument {
+  stage: string
+  state: string
+  seconds: number
+}
+
+/** The document of --json, held to what every one of them promises. */
+async function documentOf(...args: string[]): Promise<Record<string, unknown>> {
+  const { code, stdout, stderr } = await world.run('verify', ['--model', model.id, '--json', ...args])
+  const document = JSON.parse(stdout) as Record<string, unknown> & { stages: StageDocument[]; state: string }
+  expect(document.state, stderr).toBe(code === 0 ? 'done' : 'failed')
+  expect(document.stages.at(-1), 'the last stage ended as the run did').toMatchObject({ state: document.state })
+  expect(document.stage).toBe(document.stages.at(-1)?.stage)
+  expect(document.seconds).toBeCloseTo(document.stages.reduce((sum, { seconds }) => sum + seconds, 0))
+  return document
+}
+
+test('machines are told what was proved, what does not hold, and of a repair as a stage of its own', async () => {
+  const evidence = JSON.parse(await readFile(path.join(folder, '.download-complete'), 'utf8'))
+  const proved = { commit: evidence.commit, bytes: expect.any(Number) }
+  expect(await documentOf()).toMatchObject({ ...proved, cause: null, detail: null, next: null })
+
+  await rm(path.join(folder, 'config.json'))
+  expect(await documentOf()).toMatchObject({
+    cause: 'checkpoint-files',
+    detail: expect.stringContaining('config.json'),
+    next: expect.stringContaining('model-to-nfs'),
+    commit: null,
+    bytes: null,
+  })
+
+  const { stages, ...mended } = await documentOf('--repair')
+  expect(mended).toMatchObject({ ...proved, stage: 'verify', cause: null })
+  expect((stages as StageDocument[]).map(({ stage }) => stage)).toEqual(['preflight', 'to NFS', 'verify'])
+})
+
+test.each([
+  ['verify', []],
+  ['verify', ['--json']],
+  ['verify', ['--help']],
+  ['slug', []],
+])('a result that cannot be written is a failure: %s %j', async (script, args) => {
+  const command = ['scripts', `${script}.mts`].join('/')
+  const full = await world.run('sh', ['-c', '"$@" >/dev/full', 'sh', command, '--model', model.id, ...args])
+  expect(full, full.stderr).toMatchObject({ code: 1 })
+  expect(full.stderr).toMatch(/✗ +the result could not be written: ENOSPC/)
+  const closed = await world.run('bash', [
+    '-c',
+    '"$@" | true; exit $PIPESTATUS',
+    'sh',
+    command,
+    '--model',
+    model.id,
+    ...args,
+  ])
+  expect(closed, closed.stderr).toMatchObject({ code: 130 })
 })
 
 test('a missing file, a wrong size and an unknown file are named', async () => {

@@ -20,8 +20,8 @@ const plan: Plan = {
 }
 
 test('says what is there, what would move, and how long that takes at the rate it names', () => {
-  const { text, good } = describePlan(plan, settings, true, [])
-  expect(good).toBe(true)
+  const { text, problem } = describePlan(plan, settings, true, [])
+  expect(problem).toBeUndefined()
   expect(text).toContain('acme/x at commit 0e9e39f2 (main): 13 files, 16.1 GB')
   expect(text).toContain('2 files, 16.1 GB (--exclude original/*)')
   expect(text).toMatch(/to Spaces .* holds 3 files, 2\.1 GB; 14\.0 GB to move: 56 s at 250 MB\/s/)
@@ -44,17 +44,22 @@ test.each<[string, Partial<Plan>, string[], RegExp, boolean]>([
 ])('says %s', (_, numbers, readers, line, good) => {
   const described = describePlan({ ...plan, ...numbers }, settings, true, readers)
   expect(described.text).toMatch(line)
-  expect(described.good).toBe(good)
+  if (good) expect(described.problem).toBeUndefined()
+  else
+    expect(described.problem).toMatchObject({
+      cause: 'no-space',
+      detail: expect.stringContaining('6.1 GB are missing'),
+    })
 })
 
 test('claims nothing of a volume that could not be looked at', () => {
-  const { text, good } = describePlan(
+  const { text, problem } = describePlan(
     { ...plan, freeBytes: 1, volumeBytes: 5e9, changingFiles: 3 },
     settings,
     false,
     [],
   )
-  expect(good).toBe(true)
+  expect(problem).toBeUndefined()
   expect(text).toMatch(/to NFS .*is not Bound, so the volume was not looked at; at most 16\.1 GB to move/)
   expect(text).not.toMatch(/free|changes/)
 })
