@@ -107,7 +107,9 @@ export class Resources {
     const previous = before && this.#applied.get(`${before.metadata.uid} ${options.manager}`)
     const merged = applyPatch(before as unknown as Json | undefined, patch, previous) as unknown as KubeObject
     if (!before) merged.metadata.name = name
-    const after = before ? this.#change(kind, before, merged, options) : this.create(kind, namespace, merged, options)
+    const after = before
+      ? this.#change(kind, before, this.#decode(kind, merged, options), options)
+      : this.create(kind, namespace, merged, options)
     if (!options.dryRun) this.#applied.set(`${after.metadata.uid} ${options.manager}`, patch)
     return after
   }

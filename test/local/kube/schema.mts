@@ -1,3 +1,4 @@
+import { canonicalQuantity } from './quantity.mts'
 import { badRequest } from './status.mts'
 
 /**
@@ -265,7 +266,7 @@ const quantity = /^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$/
 
 /**
  * Refuses wrong types always, and unknown fields when `strict`, with the real API's words. Otherwise drops unknown fields
- * from the object and returns their paths.
+ * from the object and returns their paths. Quantities become canonical, as decoding makes them.
  */
 export function decode(kind: string, object: unknown, strict: boolean): string[] {
   const schema = schemas[kind]
@@ -315,7 +316,10 @@ function walk(
   } else if (found !== 'object') {
     mismatch('go' in type ? type.go : 'map[string]string')
   } else if ('map' in type) {
-    for (const [key, item] of Object.entries(value)) walk(type.map, item, `${path}.${key}`, goPath, unknown, fail)
+    for (const [key, item] of Object.entries(value)) {
+      walk(type.map, item, `${path}.${key}`, goPath, unknown, fail)
+      canonicalize(value, key, type.map)
+    }
   } else {
     for (const [key, item] of Object.entries(value)) {
       const inner = path === '' ? key : `${path}.${key}`
@@ -324,7 +328,16 @@ function walk(
       if (field === undefined) {
         unknown(inner)
         delete (value as Record<string, unknown>)[key]
-      } else walk(field, item, inner, `${type.go}.${outer === '' ? '' : `${outer}.`}${key}`, unknown, fail)
+      } else {
+        walk(field, item, inner, `${type.go}.${outer === '' ? '' : `${outer}.`}${key}`, unknown, fail)
+        canonicalize(value, key, field)
+      }
     }
   }
+}
+
+function canonicalize(parent: object, key: string, type: Type): void {
+  const fields = parent as Record<string, string | number>
+  const written = fields[key]
+  if (type === 'quantity' && written !== undefined && written !== null) fields[key] = canonicalQuantity(written)
 }
