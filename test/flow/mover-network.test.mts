@@ -61,6 +61,16 @@ describe.concurrent('TLS', () => {
     await rig.expectDownloaded(model)
   })
 
+  test('a CA bundle as text, as a Secret hands it to a pod', async ({ front }) => {
+    const { rig, env } = await front(good)
+    const given = { ...env, CA_BUNDLE: good.cert }
+    await rig.mustRun('upload', { env: given })
+    await rig.mustRun('download', { env: given })
+    await rig.expectDownloaded(model)
+    const { detail } = await rig.mustFail('upload', 64, 'bad-settings', { env: { ...env, CA_BUNDLE: 'no such thing' } })
+    expect(detail).toContain('CA_BUNDLE')
+  })
+
   const bad: [string, () => Certificate, boolean][] = [
     ['nobody vouches for', () => good, false],
     ['for another name', () => makeCertificate(python, 'elsewhere.example'), true],
