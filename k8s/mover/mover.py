@@ -188,14 +188,17 @@ def fail(failure: Failure, progress: Progress) -> int:
 
 
 def report(message: dict[str, Any]) -> None:
-    """Writes the termination message; lists of paths, then the detail, are cut until it fits."""
+    """Writes the termination message; lists of paths, then the longest words, are cut until it fits."""
     body = _dump(message)
     while len(body) >= MESSAGE_BYTES:
         lists = [value for value in message.values() if isinstance(value, list) and value]
         if lists:
             max(lists, key=len).pop()
         else:
-            message["detail"] = message["detail"][: len(message["detail"]) // 2]
+            longest = max(
+                (key for key, value in message.items() if isinstance(value, str)), key=lambda key: len(message[key])
+            )
+            message[longest] = message[longest][: len(message[longest]) // 2]
         body = _dump(message)
     path = os.environ.get("TERMINATION_LOG", "/dev/termination-log")
     try:
