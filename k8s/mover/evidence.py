@@ -23,6 +23,8 @@ PARTIAL = re.compile(r"\.[0-9a-f]{8}\.partial$")
 _HEX40 = re.compile(r"[0-9a-f]{40}")
 _HEX64 = re.compile(r"[0-9a-f]{64}")
 _NAME_BYTES = 255
+# A key of S3 has 1,024 bytes, and the longest id of the Hub has its part of them.
+_PATH_BYTES = 1024 - len(f"models/{'o' * 96}/{'n' * 96}/")
 
 
 class NotEvidence(Exception):
@@ -144,6 +146,8 @@ def _objection(path: str) -> str | None:
         return "has a control character or a backslash"
     if any(len(segment) > _NAME_BYTES - len(".01234567.partial") for segment in segments):
         return "is too long for a file system"
+    if len(path.encode()) > _PATH_BYTES:
+        return "is too long for Spaces"
     if is_reserved(path):
         return "is reserved for this tool"
     return None
