@@ -54,7 +54,7 @@ class PartialSink:
         if end - self._flushed >= STEP:
             if self._flush is not None:
                 self._flush.result()
-            self._flush = self._flusher.submit(write_back, self._descriptor, self._flushed, end)
+            self._flush = self._flusher.submit(write_back, self._file, self._descriptor, self._flushed, end)
             self._flushed = end
 
     def drop(self) -> None:
@@ -88,9 +88,9 @@ def write_at(descriptor: int, view: memoryview, start: int) -> None:
         written += os.pwrite(descriptor, view[written:], start + written)
 
 
-def write_back(descriptor: int, start: int, end: int) -> None:
+def write_back(file: File, descriptor: int, start: int, end: int) -> None:
     """Makes a stretch last, and gives its cached pages back: the pod's limit counts them."""
-    with naming("a partial file"):
+    with naming(file.path):
         os.fdatasync(descriptor)
     drop_cache(descriptor, start, end - start)
 
