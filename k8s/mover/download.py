@@ -13,7 +13,7 @@ from digest import Sha256
 from evidence import DOWNLOAD_SENTINEL, PARTIAL, UPLOAD_SENTINEL, Evidence, File, NotEvidence, parse_evidence
 from failure import Again, Failure, Stopped
 from ledger import Ledger
-from partial import PartialSink, Taken, WrongBytes, hash_descriptor, write_at
+from partial import PartialSink, Taken, WrongBytes, drop_cache, hash_descriptor, write_at
 from progress import Progress, counted, human
 from retry import retry
 from selection import DEFAULT_EXCLUDE
@@ -254,9 +254,12 @@ class Download:
             self._progress.hash(count)
 
         mark = self._volume.mark(file.path)
+        descriptor = self._volume.open(file.path)
         with naming(file.path):
-            descriptor = os.open(self._volume.folder / file.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
+                # It may be a minute old: what is proved is what the server stores, not what this node still has to write.
+                os.fsync(descriptor)
+                drop_cache(descriptor, 0, 0)
                 sha256 = hash_descriptor(descriptor, file.size, on_bytes).hexdigest()
             except EOFError:
                 sha256 = ""
@@ -267,7 +270,7 @@ class Download:
             return True
         if mark is not None:
             self._refuted[file.path] = mark
-        print(f"{file.path} on the volume holds other bytes, moving it again", flush=True)
+        print(f"{file.path} on the volume holds other bytes", flush=True)
         self._progress.hash(-counted)
         return False
 

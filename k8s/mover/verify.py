@@ -12,7 +12,7 @@ from failure import Failure, Stopped
 from partial import drop_cache, hash_descriptor
 from progress import Progress
 from settings import Settings
-from volume import Volume, is_newer, naming
+from volume import Mark, Volume, is_newer, naming
 
 NAMED = 12
 MEND = {
@@ -99,14 +99,14 @@ class Verify:
         self._written = found[1]
         self._progress.expect(len(evidence.files), evidence.size)
         self._progress.enter("hashing")
-        missing = [file.path for file in evidence.files if self._volume.mark(file.path) is None]
-        wrong = [file.path for file in evidence.files if file.path not in missing and not self._agrees(file)]
+        marks = {file: self._volume.mark(file.path) for file in evidence.files}
+        missing = [file.path for file, mark in marks.items() if mark is None]
+        wrong = [file.path for file, mark in marks.items() if mark is not None and not self._agrees(file, mark)]
         unknown = self._volume.unknown({file.path for file in evidence.files})
         return outcome("the volume", evidence, self._settings.level, missing, wrong, unknown)
 
-    def _agrees(self, file: File) -> bool:
-        mark = self._volume.mark(file.path)
-        good = mark is not None and (self._settings.level == "names" or mark.size == file.size)
+    def _agrees(self, file: File, mark: Mark) -> bool:
+        good = self._settings.level == "names" or mark.size == file.size
         if good and (self._settings.level == "hashes" or self._is_newer(file)):
             good = self._hash(file) == file.sha256
         elif good:
@@ -126,8 +126,8 @@ class Verify:
                 raise Stopped()
             self._progress.hash(count)
 
+        descriptor = self._volume.open(file.path)
         with naming(file.path):
-            descriptor = os.open(self._volume.folder / file.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
                 # Pages that this node holds would be hashed instead of what the server stores.
                 drop_cache(descriptor, 0, 0)

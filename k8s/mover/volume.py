@@ -32,6 +32,8 @@ _CAUSES = {
     errno.ELOOP: "volume-obstacle",
     errno.ENOTEMPTY: "volume-obstacle",
     errno.EEXIST: "volume-obstacle",
+    errno.ENXIO: "volume-obstacle",
+    errno.ENAMETOOLONG: "volume-obstacle",
 }
 # A mount without a lock manager: runs that race still write the same bytes, and look at the inode before the rename.
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
@@ -85,11 +87,16 @@ class Volume:
         """A document's bytes and status, or None when it is not there; no bytes where it is too large to be one."""
         with naming(name):
             try:
-                with open(self.folder / name, "rb", opener=_no_follow) as file:
+                with open(self.folder / name, "rb", opener=_open_file) as file:
                     status = os.fstat(file.fileno())
                     return file.read() if status.st_size <= DOCUMENT_BYTES else b"", status
             except FileNotFoundError:
                 return None
+
+    def open(self, path: str) -> int:
+        """Opens a file for reading."""
+        with naming(path):
+            return _open_file(self.folder / path, os.O_RDONLY)
 
     def status(self, path: str) -> os.stat_result | None:
         """lstat of a path, or None when it is not there. Raises Failure where a link stands for one of its folders."""
@@ -175,7 +182,7 @@ class Volume:
             except FileNotFoundError:
                 return
             except OSError as error:
-                # A link or the like: none of ours, under a name that is.
+                # A link, a pipe or the like: none of ours, under a name that is.
                 if error.errno not in (errno.ELOOP, errno.ENXIO, errno.EACCES, errno.EPERM):
                     raise
                 self.remove(name)
@@ -187,7 +194,7 @@ class Volume:
     def _open_locked(self, name: str, flags: int) -> int | None:
         path = self.folder / name
         while True:
-            descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | flags, 0o644)
+            descriptor = _open_file(path, os.O_RDWR | flags)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -265,8 +272,10 @@ class Volume:
         with naming(self.folder):
             if not self.folder.is_dir():
                 return
-            for parent, _, names in os.walk(self.folder, onerror=fail):
-                for name in names:
+            for parent, folders, names in os.walk(self.folder, onerror=fail):
+                # A link to a folder is counted among the folders, though nobody goes into it.
+                links = [name for name in folders if os.path.islink(os.path.join(parent, name))]
+                for name in names + links:
                     yield os.path.relpath(os.path.join(parent, name), self.folder)
 
     def unfinished(self) -> list[str]:
@@ -293,7 +302,7 @@ class Volume:
             )
             for f, m in files
         ]
-        with naming(JOURNAL), open(self.folder / JOURNAL, "ab", opener=_no_follow) as journal:
+        with naming(JOURNAL), open(self.folder / JOURNAL, "ab", opener=_open_file) as journal:
             # A line of its own: the one before may have been torn by a kill.
             journal.write(("\n" + "\n".join(lines) + "\n").encode())
             journal.flush()
@@ -330,5 +339,10 @@ class Volume:
         return last
 
 
-def _no_follow(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+def _open_file(path: str | Path, flags: int) -> int:
+    """Opens a regular file and nothing else: a link may lead out of the model, and whoever opens a pipe waits for ever."""
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o644)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.ENXIO, "it is no file")
+    return descriptor

@@ -5,7 +5,7 @@ import path from 'node:path'
 import { describe, expect } from 'vitest'
 import type { HubRepo } from '../local/hub.mts'
 import { seededBytes } from '../local/model.mts'
-import { documentOf, evidenceOf, flipped, type Rig, test } from './mover.mts'
+import { documentOf, evidenceOf, flipped, type Rig, test, type Verb } from './mover.mts'
 import { sha256 } from './proof.mts'
 
 const bytes = (seed: string, size: number) => seededBytes(seed, size)
@@ -29,6 +29,8 @@ const NEXT: HubRepo = {
   ],
 }
 
+const DEEP = `${'folder/'.repeat(150)}x.txt`
+
 /** Bytes of model files that hop 2 has read since the last call. */
 const read = (rig: Rig) => rig.moved().outOfBucket
 
@@ -49,6 +51,16 @@ async function rot(file: string, offset = 7): Promise<void> {
   await rm(path.dirname(reference), { recursive: true })
 }
 
+/** For `patch`: names every file and folder that is made to last. */
+const SHOW_SYNCS = `
+import os
+fsync = os.fsync
+def shown(descriptor):
+    print("fsync", os.readlink(f"/proc/self/fd/{descriptor}"), flush=True)
+    fsync(descriptor)
+os.fsync = shown
+`
+
 /** Makes the evidence newer than every change before, as if the disk itself had lost a bit. */
 const renew = (rig: Rig) => utimes(rig.file('.download-complete'), new Date(), new Date())
 
@@ -60,6 +72,10 @@ describe.concurrent('evidence in Spaces that is none: hop 2 refuses it before it
     ['a manifest of another tool', JSON.stringify({ schema: 2, files: [] })],
     ['a manifest without files', documentOf(evidenceOf(model, { files: [] }))],
     ['hostile paths', documentOf(evidenceOf({ id: model.id, files: [{ path: '../x', body: bytes('x', 1) }] }))],
+    [
+      'a path that no key holds',
+      documentOf(evidenceOf({ id: model.id, files: [{ path: DEEP, body: bytes('x', 1) }] })),
+    ],
   ])('%s', async ([, sentinel], { newRig }) => {
     const rig = await newRig({ models: [model] })
     rig.stage(model)
@@ -126,6 +142,16 @@ describe.concurrent('a sentinel on the volume that proves nothing: the files are
     await rig.mustRun('download')
     expect(read(rig), 'the one that was wrong').toBe(SMALL)
     await rig.expectDownloaded(model)
+  })
+
+  test('none: what was proved has reached the server first', async ({ newRig }) => {
+    const rig = await staged(newRig)
+    await rm(rig.file('.download-complete'))
+    const { log } = await rig.mustRun('download', { patch: SHOW_SYNCS })
+    const synced = [...log.matchAll(/^fsync .*\/(.+)$/gm)].map(([, name]) => name)
+    const last = synced.findIndex((name) => name?.startsWith('.download-complete.'))
+    expect(synced.slice(0, last)).toEqual(expect.arrayContaining(['config.json', 'vocab.txt', 'model.safetensors']))
+    expect(read(rig)).toBe(0)
   })
 
   test('none, and a file too few, one cut and one wrong', async ({ newRig }) => {
@@ -295,6 +321,31 @@ describe.concurrent('what stands in the way on the volume', () => {
     await rig.expectNotDownloaded()
   })
 
+  for (const name of ['.download-complete', '.download-journal']) {
+    test(`a pipe in the place of ${name}, which nobody ever writes to`, async ({ newRig }) => {
+      const rig = await newRig({ models: [model] })
+      rig.stage(model)
+      await mkdir(rig.file('.'), { recursive: true })
+      execFileSync('mkfifo', [rig.file(name)])
+      const verbs: Verb[] =
+        name === '.download-complete' ? ['download', 'verify', 'clean-nfs'] : ['download', 'clean-nfs']
+      for (const verb of verbs) {
+        const { detail } = await rig.mustFail(verb, 64, 'volume-obstacle')
+        expect(detail).toContain(name)
+      }
+    })
+  }
+
+  test('a pipe and a link under the names of partials go', async ({ newRig }) => {
+    const rig = await newRig({ models: [model] })
+    rig.stage(model)
+    await mkdir(rig.file('.'), { recursive: true })
+    execFileSync('mkfifo', [rig.file('config.json.01234567.partial')])
+    await symlink(rig.dir, rig.file('model.safetensors.01234567.partial'))
+    await rig.mustRun('download')
+    await rig.expectDownloaded(model)
+  })
+
   test('names that are no text', async ({ newRig }) => {
     const rig = await staged(newRig)
     const odd = Buffer.concat([Buffer.from(rig.file('caf')), Buffer.from([0xe9])])
@@ -322,6 +373,21 @@ describe.concurrent('verify', () => {
     }
     expect(rig.spaces.requests).toEqual([])
     await rig.expectDownloaded(model)
+  })
+
+  test('a link to a folder is a file that nobody knows: a server would follow it', async ({ newRig }) => {
+    const rig = await staged(newRig)
+    await symlink(rig.dir, rig.file('nested/extra'))
+    const { message } = await rig.mustRun('verify')
+    expect(message?.unknown).toEqual(['nested/extra'])
+    expect((await rig.mustRun('clean-nfs')).message?.unknown).toEqual(['nested/extra'])
+  })
+
+  test('the name of a revision that is longer than the message', async ({ newRig }) => {
+    const rig = await staged(newRig)
+    await writeFile(rig.file('.download-complete'), documentOf(evidenceOf(model, { revision: 'v'.repeat(5000) })))
+    const { message } = await rig.mustRun('verify', { env: { REVISION: undefined } })
+    expect(message).toMatchObject({ files: 3, bytes: SIZE })
   })
 
   test('missing, wrong and unknown files at each level', async ({ newRig }) => {
