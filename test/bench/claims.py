@@ -39,8 +39,8 @@ def judge(summaries: list[Summary]) -> list[Claim]:
                 claims += _hop1(ours, rival("floor"), rival("spec"))
             elif row == "hop2":
                 claims += _hop2(ours, rival("spec"))
-            elif row == "small hop1" and (put := rival("put")):
-                claims.append(Claim("small hop1: seconds over a raw s5cmd upload", ours.seconds / put.seconds, 2))
+            elif row == "small hop1":
+                claims += _small_hop1(ours, rival("s5cmd"), rival("put"))
             elif row == "small hop2" and (s5cmd := rival("s5cmd")):
                 claims.append(Claim("small hop2: seconds over s5cmd", ours.seconds / s5cmd.seconds, 2))
     return claims + list(_memory(table))
@@ -52,6 +52,14 @@ def _hop1(ours: Summary, floor: Summary | None, spec: Summary | None) -> Iterato
     if spec and ours.link_ratio is not None:
         yield Claim("hop1: times faster than the spec's pipeline", spec.seconds / ours.seconds, 1.75, is_minimum=True)
     yield Claim("hop1: CPU seconds a GB", ours.cpu / (ours.bytes / 1e9), 2.5)
+
+
+def _small_hop1(ours: Summary, pipeline: Summary | None, put: Summary | None) -> Iterator[Claim]:
+    """s5cmd cannot read the Hub: the same work is `hf download` and s5cmd; its upload alone is the harder measure."""
+    if pipeline:
+        yield Claim("small hop1: seconds over hf download, then s5cmd", ours.seconds / pipeline.seconds, 2)
+    if put:
+        yield Claim("small hop1: seconds over s5cmd's upload alone", ours.seconds / put.seconds, 2)
 
 
 def _hop2(ours: Summary, spec: Summary | None) -> Iterator[Claim]:
