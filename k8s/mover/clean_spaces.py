@@ -9,13 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from clean import Holding, read_evidence
-from evidence import UPLOAD_SENTINEL, Evidence, check_paths
-from failure import Failure
-from ledger import JOURNALS, PLAN, SUSPECT, Ledger, Plan
+from evidence import UPLOAD_SENTINEL, Evidence
+from ledger import ABANDONED_SECONDS, JOURNALS, PLAN, SUSPECT, Ledger, Plan
 from progress import Progress
 from settings import Settings
 from spaces import Listing, Spaces, Upload
-from upload import ABANDONED_SECONDS
 from web import Web
 
 LANES = 16
@@ -36,14 +34,15 @@ class CleanSpaces:
         self._settings = settings
         self._progress = progress
         self._spaces = Spaces(settings, Web(stop), stop)
-        self._ledger = Ledger(self._spaces)
+        self._ledger = Ledger(self._spaces, settings.model)
 
     def run(self) -> dict[str, object]:
         """Looks, and removes when that is confirmed; gives the termination message's fields. Raises Failure."""
         self._progress.enter("planning")
         found = self._spaces.read(UPLOAD_SENTINEL)
         evidence = read_evidence(found[0] if found else None, UPLOAD_SENTINEL, self._settings.model)
-        plan = self._read_plan()
+        # Of an upload, or of a removal, that did not end.
+        plan = self._ledger.read_plan()
         listing = self._spaces.listing()
         holding = self._look(evidence, plan, listing)
         uploads = self._look_at_uploads(holding.listed, listing)
@@ -53,18 +52,6 @@ class CleanSpaces:
             self._remove(holding, uploads, plan, listing)
         report = holding.report("Spaces", self._settings.confirmed)
         return {**report, "uploads": len(uploads.abandoned), "young_uploads": uploads.young}
-
-    def _read_plan(self) -> Plan | None:
-        """The plan of an upload, or of a removal, that did not end."""
-        plan = self._ledger.read_plan()
-        if plan is None or plan.model != self._settings.model:
-            return None
-        try:
-            check_paths(plan.known)
-        except Failure as failure:
-            print(f"{PLAN} is ignored: {failure.detail}", flush=True)
-            return None
-        return plan
 
     def _look(self, evidence: Evidence | None, plan: Plan | None, listing: Listing) -> Holding:
         listed = {file.path for file in evidence.files} if evidence else set()

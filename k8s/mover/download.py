@@ -30,7 +30,8 @@ HASH_LANES = 2
 BATCH = 512
 TAKEN_MOST = 3
 ROUNDS = 3
-# A lock whose holder writes nothing for this long belongs to nobody that could finish.
+# A lock whose holder shows no life for this long belongs to nobody that could finish, and how often this run shows its own:
+# it may hash for hours, or wait as long as Spaces asks for, before it writes the next byte of what it has locked.
 HELD_SECONDS = 600.0
 # How often the lock of another live run is tried again.
 LOCK_SECONDS = 1.0
@@ -493,7 +494,7 @@ class Download:
     def _leave_word(self, paths: set[str]) -> str:
         """Tells hop 1, which would otherwise trust its evidence, and gives the way out in words."""
         try:
-            Ledger(self._spaces).write_suspects(paths)
+            Ledger(self._spaces, self._settings.model).write_suspects(paths)
         except Failure as failure:
             print(f"could not leave word for the upload: {failure.detail}", flush=True)
             return "run make model-to-spaces with --repair for this model: it reads every object back"

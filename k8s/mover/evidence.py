@@ -113,7 +113,7 @@ def check_paths(paths: Iterable[str]) -> None:
     """
     seen: set[str] = set()
     for path in paths:
-        reason = _objection(path)
+        reason = objection(path)
         if reason is None and path in seen:
             reason = "is listed twice"
         if reason is not None:
@@ -132,7 +132,8 @@ def is_reserved(path: str) -> bool:
     return path.startswith((".upload-", ".download-")) or PARTIAL.search(path) is not None
 
 
-def _objection(path: str) -> str | None:
+def objection(path: str) -> str | None:
+    """Why a path, taken by itself, is none of a model's; None where it may be one."""
     if not path or path.startswith("/"):
         return "is empty or absolute"
     try:

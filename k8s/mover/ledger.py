@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
 from digest import can_restore
+from evidence import objection
 from spaces import Spaces, Stored
 from window import SMALLEST_PART
 
@@ -28,6 +29,8 @@ T = TypeVar("T")
 PLAN = ".upload-plan"
 JOURNALS = ".upload-journal/"
 SUSPECT = ".upload-suspect"
+# What is unfinished and younger may belong to a run that is alive.
+ABANDONED_SECONDS = 15 * 60
 
 
 @dataclass(frozen=True)
@@ -85,18 +88,19 @@ class Journal:
 class Ledger:
     """Reads and writes these documents; journals that are saved are written by a thread of their own."""
 
-    def __init__(self, spaces: Spaces) -> None:
+    def __init__(self, spaces: Spaces, model: str) -> None:
         self._spaces = spaces
+        self._model = model
         self._saved: dict[str, tuple[Journal, Callable[[BaseException | None], None]]] = {}
         self._change = threading.Condition()
         self._writing: str | None = None
         self._thread: threading.Thread | None = None
 
     def read_plan(self) -> Plan | None:
-        """The plan that stands in the bucket; one that cannot be read is none."""
+        """The plan that stands in the bucket; one that cannot be read, or is of another model, is none."""
         document = self._read(PLAN)
         try:
-            return None if document is None else _plan(document)
+            return None if document is None else _plan(document, self._model)
         except (TypeError, KeyError, AttributeError, ValueError) as error:
             print(f"an unreadable {PLAN} is ignored ({error})", flush=True)
             return None
@@ -109,7 +113,9 @@ class Ledger:
         """Paths that hop 2 found wrong."""
         document = self._read(SUSPECT)
         paths = document.get("paths") if document else None
-        return {path for path in paths if isinstance(path, str)} if isinstance(paths, list) else set()
+        if not isinstance(paths, list):
+            return set()
+        return {path for path in paths if isinstance(path, str) and objection(path) is None}
 
     def write_suspects(self, paths: set[str]) -> None:
         """Leaves word for hop 1 that these objects are not what their evidence says."""
@@ -205,9 +211,9 @@ def encode_state(state: bytes | None) -> str:
     return base64.b64encode(state).decode() if state else ""
 
 
-def _plan(document: dict[str, Any]) -> Plan:
-    """Data from outside. Raises TypeError, KeyError, AttributeError or ValueError where it is no plan."""
-    return Plan(
+def _plan(document: dict[str, Any], model: str) -> Plan:
+    """Data from outside. Raises TypeError, KeyError, AttributeError or ValueError where it is no plan of this model."""
+    plan = Plan(
         model=_of(str, document["model"]),
         revision=_of(str, document["revision"]),
         commit=_match(r"[0-9a-f]{40}", document["commit"]),
@@ -217,6 +223,14 @@ def _plan(document: dict[str, Any]) -> Plan:
         proofs={path: _proof(proof) for path, proof in document["proofs"].items()},
         known=_texts(document["known"]),
     )
+    if plan.model != model:
+        raise ValueError(f"it is of {plan.model!r:.80}")
+    for path in plan.known:
+        # Each for itself: what is a file at one commit may be a folder at another.
+        reason = objection(path)
+        if reason is not None:
+            raise ValueError(f"the file name {path!r:.80} {reason}")
+    return plan
 
 
 def _proof(document: dict[str, Any]) -> Proof:

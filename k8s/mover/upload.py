@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from hashlib import sha256 as hash_sha256
 
+from claim import Claim, read_sentinel
 from digest import Sha256, multipart_etag
-from evidence import UPLOAD_SENTINEL, Evidence, File, NotEvidence, check_paths, is_reserved, parse_evidence
+from evidence import UPLOAD_SENTINEL, Evidence, check_paths, is_reserved
 from failure import Again, Failure, Stopped
 from hub import Hub, HubFile
-from ledger import SUSPECT, Journal, Ledger, Plan, Proof
+from ledger import ABANDONED_SECONDS, SUSPECT, Journal, Ledger, Plan, Proof
 from multipart import Agreement, MultipartSink, ReadBackSink, Uploader, WrongBytes, join, source_of, wrong_bytes
 from progress import Progress, counted, human
 from retry import retry
@@ -30,8 +31,6 @@ ROUNDS = 3
 # How often the server's clock is read while a second passes, and how long at most: object times may be ahead of it.
 CLOCK_SECONDS = 0.1
 REST_SECONDS = 3.0
-# Younger unfinished uploads may belong to a run that is alive.
-ABANDONED_SECONDS = 15 * 60
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ class Upload:
         web = Web(stop)
         self._hub = Hub(settings, web, stop)
         self._spaces = Spaces(settings, web, stop)
-        self._ledger = Ledger(self._spaces)
+        self._ledger = Ledger(self._spaces, settings.model)
         self._lock = threading.Lock()
         self._proofs: dict[str, Proof] = {}
         self._stale: set[str] = set()
@@ -87,7 +86,7 @@ class Upload:
         sentinel = self._spaces.read(UPLOAD_SENTINEL)
         listing = self._spaces.listing()
         plan = self._ledger.read_plan()
-        old = self._read_sentinel(sentinel[0] if sentinel else None)
+        old = read_sentinel(sentinel[0] if sentinel else None, self._settings.model)
         left_out = self._choose(self._settle_commit(old, plan))
         # Every path that was ever ours.
         self._known = {file.path for file in old.files} if old else set()
@@ -148,20 +147,8 @@ class Upload:
         if not self._wanted:
             reason = f"the filter leaves out all {len(files)} files" if files else "has no files"
             raise Failure("empty-listing", f"{self._settings.model} at {commit[:8]}: {reason}")
+        self._claim = Claim(self._settings, self._spaces, self._ledger, commit, self._include, self._exclude)
         return left_out
-
-    def _read_sentinel(self, body: bytes | None) -> Evidence | None:
-        if body is None:
-            return None
-        try:
-            evidence = parse_evidence(body)
-        except NotEvidence as error:
-            print(f"{UPLOAD_SENTINEL} proves nothing, {error}: the objects are read back", flush=True)
-            return None
-        if evidence.model != self._settings.model:
-            print(f"{UPLOAD_SENTINEL} is of {evidence.model}: the objects are read back", flush=True)
-            return None
-        return evidence
 
     def _collect_proofs(
         self, old: Evidence | None, written: datetime | None, plan: Plan | None, listing: Listing
@@ -195,13 +182,7 @@ class Upload:
 
     def _is_complete(self, old: Evidence) -> bool:
         """Whether the evidence is true: same commit and filter, and each of exactly its files still proved."""
-        return len(self._proofs) == len(self._wanted) and old.equals(self._evidence())
-
-    def _evidence(self) -> Evidence:
-        files = tuple(File(path, proof.size, proof.sha256) for path, proof in sorted(self._proofs.items()))
-        return Evidence(
-            self._settings.model, self._settings.revision, self._commit, self._include, self._exclude, files
-        )
+        return len(self._proofs) == len(self._wanted) and old.equals(self._claim.evidence(self._proofs))
 
     # --- changing the bucket ----------------------------------------------------------------------------------------
 
@@ -211,70 +192,52 @@ class Upload:
         self._progress.hash(old.size)
         self._progress.finish(len(old.files))
         if old.revision != self._settings.revision:
-            self._write_plan(self._known)
+            self._write_plan()
             listing = self._write_evidence(listing)
         self._abort_abandoned(listing)
         self._clear(survey, listing)
 
+    def _write_plan(self) -> None:
+        self._claim.write_plan(self._proofs, self._known | self._wanted.keys())
+
     def _change(self, survey: Survey) -> None:
         listing = survey.listing
         self.probe(survey)
-        known = self._known
-        self._write_plan(known)
-        self._withdraw_evidence(survey)
+        self._write_plan()
+        self._claim.withdraw_evidence(survey.sentinel)
         self._progress.hash(sum(proof.size for proof in self._proofs.values()))
         self._progress.finish(len(self._proofs))
         listing = self._prove_all(listing)
         self._progress.enter("finishing")
-        self._report_unknown(listing, known)
-        for path in sorted(known - self._wanted.keys()):
-            if path in listing.objects and not is_reserved(path):
-                print(f"removing {path}: it was of an earlier commit or filter", flush=True)
-                self._spaces.delete(path)
+        self._report_unknown(listing)
+        self._remove_old(listing)
         listing = self._write_evidence(listing)
         self._abort_abandoned(listing)
-        plan = self._ledger.read_plan()
-        # A run to another commit may have begun meanwhile: what it left for itself stays.
-        if plan is None or (plan.commit, plan.include, plan.exclude) == self._plan_key():
-            self._clear(survey, listing)
+        self._clear(survey, listing)
+
+    def _remove_old(self, listing: Listing) -> None:
+        """Removes what only an earlier commit or filter had: a server would load both."""
+        paths = sorted(path for path in self._known - self._wanted.keys() if path in listing.objects)
+        if paths:
+            self._claim.check(self._proofs)
+        for path in paths:
+            print(f"removing {path}: it was of an earlier commit or filter", flush=True)
+            self._spaces.delete(path)
 
     def _clear(self, survey: Survey, listing: Listing) -> None:
-        """Removes what this and earlier runs left."""
+        """Removes what this and earlier runs left, and nothing that another run has left for itself."""
+        if not self._claim.may_clear(listing):
+            return
         # A suspect that was named while this run worked has not been looked at.
         suspect = survey.listing.objects.get(SUSPECT)
         kept = {SUSPECT} if suspect is None or suspect != listing.objects.get(SUSPECT) else set()
         self._ledger.clear({key: value for key, value in listing.objects.items() if key not in kept})
 
-    def _plan_key(self) -> tuple[str, list[str], list[str]]:
-        return (self._commit, list(self._include), list(self._exclude))
-
-    def _withdraw_evidence(self, survey: Survey) -> None:
-        """Removes what was found not to be true, behind the plan and before the first change.
-
-        In this order, since whoever writes evidence looks at the plan once more behind it: one of the two sees the other.
-        """
-        found = self._spaces.read(UPLOAD_SENTINEL)
-        if found is None:
-            return
-        if found == survey.sentinel:
-            self._spaces.delete(UPLOAD_SENTINEL)
-            return
-        now = self._read_sentinel(found[0])
-        if now is None or (now.commit, now.include, now.exclude) != (self._commit, self._include, self._exclude):
-            raise Failure("spaces-unsteady", f"another run finished other files of {self._settings.model} just now")
-        print("another run finished this commit just now: its evidence stays", flush=True)
-
     def _write_evidence(self, listing: Listing) -> Listing:
         """Writes it, and takes it back where the objects are not those that were proved; gives the listing behind it."""
         for _ in range(ROUNDS):
             self._await_rest(listing)
-            self._check_plan()
-            self._spaces.put(UPLOAD_SENTINEL, self._evidence().dump())
-            try:
-                self._check_plan()
-            except Failure:
-                self._spaces.delete(UPLOAD_SENTINEL)
-                raise
+            self._claim.put_evidence(self._proofs)
             listing = self._spaces.listing()
             if all(proof.covers(listing.objects.get(path)) for path, proof in self._proofs.items()):
                 return listing
@@ -282,24 +245,12 @@ class Upload:
             listing = self._prove_all(listing)
         raise Failure("spaces-unsteady", f"objects of {self._settings.model} in Spaces keep being replaced")
 
-    def _write_plan(self, known: set[str]) -> None:
-        settings = self._settings
-        self._ledger.write_plan(
-            Plan(
-                model=settings.model,
-                revision=settings.revision,
-                commit=self._commit,
-                include=list(self._include),
-                exclude=list(self._exclude),
-                job=settings.job_uid,
-                proofs=self._proofs,
-                known=sorted(known | self._wanted.keys()),
-            )
-        )
-
     def _prove_all(self, listing: Listing) -> Listing:
         """Moves or reads back until a fresh listing shows every object as it was proved; gives that listing."""
-        for _ in range(ROUNDS):
+        for attempt in range(ROUNDS):
+            if attempt:
+                # What changed may be another run's work, which this one must not undo.
+                self._claim.check(self._proofs)
             missing = [file for path, file in self._wanted.items() if path not in self._proofs]
             if missing:
                 self._progress.enter("moving")
@@ -335,19 +286,11 @@ class Upload:
             listing = latest
         raise Failure("spaces-unsteady", f"objects of {self._settings.model} in Spaces keep being replaced")
 
-    def _check_plan(self) -> None:
-        """Evidence of this commit must not appear over objects that another run is changing to another one."""
-        plan = self._ledger.read_plan()
-        if plan is not None and (plan.commit, plan.include, plan.exclude) != self._plan_key():
-            raise Failure(
-                "spaces-unsteady",
-                f"another run began to move commit {plan.commit[:8]} of {self._settings.model}, "
-                f"this one moved {self._commit[:8]}",
-            )
-
-    def _report_unknown(self, listing: Listing, known: set[str]) -> None:
+    def _report_unknown(self, listing: Listing) -> None:
         unknown = [
-            key for key in listing.objects if not is_reserved(key) and key not in self._wanted and key not in known
+            key
+            for key in listing.objects
+            if not is_reserved(key) and key not in self._wanted and key not in self._known
         ]
         if unknown:
             print(

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { flipByte } from '../local/faults.mts'
 import type { SpacesRequest } from '../local/spaces.mts'
 import { Forks } from './forks.mts'
 import {
@@ -12,7 +13,7 @@ import {
   killAt,
   killBehindJournal,
 } from './kills.mts'
-import { mixedModel, type Rig, startRig } from './mover.mts'
+import { mixedModel, type Rig, spacesReads, startRig } from './mover.mts'
 import { sha256 } from './proof.mts'
 
 const model = mixedModel()
@@ -122,6 +123,33 @@ test('a plan that lists files of other models as known removes nothing outside o
   await forks.mustRun('upload')
   await rig.expectUploaded(model)
   expect(rig.bucket.objects.has('models/acme/other/config.json')).toBe(true)
+})
+
+test('a plan that was copied along from another model removes nothing', async () => {
+  restore()
+  const plan = JSON.parse(String(await rig.object('.upload-plan')))
+  rig.putObject('theirs.json', '{}')
+  rig.putObject('.upload-plan', JSON.stringify({ ...plan, model: 'acme/other', known: [...plan.known, 'theirs.json'] }))
+  await forks.mustRun('upload')
+  await rig.expectUploaded(model, ['theirs.json'])
+})
+
+test('names that are no text end nothing, in the plan or in the word of hop 2', async () => {
+  for (const env of [{}, { REPAIR: 'true' }]) {
+    restore()
+    const plan = JSON.parse(String(await rig.object('.upload-plan')))
+    rig.putObject('.upload-plan', JSON.stringify({ ...plan, known: [...plan.known, '\ud800'] }))
+    rig.putObject('.upload-suspect', '{"paths": ["\\ud800"]}')
+    await forks.mustRun('upload', { env })
+    await rig.expectUploaded(model)
+  }
+  // Hop 2 adds its own word to the one that is there.
+  rig.putObject('.upload-suspect', '{"paths": ["\\ud800"]}')
+  rig.spaces.faults.add({ match: spacesReads('config.json'), act: flipByte(0) })
+  const end = await forks.run('download')
+  rig.spaces.faults.clear()
+  expect(end, end.log).toMatchObject({ status: 64, message: { cause: 'wrong-bytes' } })
+  expect(JSON.parse(String(await rig.object('.upload-suspect')))).toEqual({ paths: ['config.json'] })
 })
 
 test('where a SHA-256 cannot be saved, a killed file starts again and ends right', async () => {

@@ -1,4 +1,4 @@
-import { mkdir, rm } from 'node:fs/promises'
+import { mkdir, rm, stat } from 'node:fs/promises'
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
 import { gate, runAfter } from '../local/faults.mts'
 import type { HubRepo } from '../local/hub.mts'
@@ -136,6 +136,59 @@ test('a run that is late ends in no false evidence, and begins nothing under the
     await forks.mustRun('upload', { env: OTHER })
     await rig.expectUploaded(second)
   }
+})
+
+const surplus: HubRepo = {
+  id: first.id,
+  files: [...first.files, { path: 'surplus.json', body: seededBytes('surplus', 3000) }],
+}
+for (const [what, before, next] of [
+  ['its objects', first, second],
+  ['files that are listed again', surplus, surplus],
+] as const) {
+  test(`a run that another one to a newer commit has overtaken undoes nothing of it: ${what}`, async () => {
+    await rig.hub.push(before)
+    await forks.mustRun('upload')
+    hurry(rig)
+    await rig.hub.push(first)
+    // At the look behind its work, which is all done where the first commit had no other bytes.
+    const held = gate<SpacesRequest>()
+    let lists = 0
+    const fault = rig.spaces.faults.add({
+      match: ({ operation, query }) => operation === 'ListObjects' && !query.get('marker') && ++lists === 2,
+      act: held.act,
+    })
+    const late = await forks.start('upload', { env: { REPAIR: 'true', JOB_UID: 'job-0' } })
+    await held.arrived
+    fault.remove()
+    await rig.hub.push(next)
+    await forks.mustRun('upload', { env: OTHER })
+    await rig.expectUploaded(next)
+    held.open()
+    const end = await late.end
+    expect(end, end.log).toMatchObject({ status: 1, message: { cause: 'spaces-unsteady' } })
+    await rig.expectUploaded(next)
+  })
+}
+
+test('a run that finds all complete leaves to another one what it has begun with', async () => {
+  await forks.mustRun('upload')
+  const atList = gate<SpacesRequest>()
+  rig.spaces.faults.add({ match: on('ListObjects', () => true), times: 1, act: atList.act })
+  const idle = await forks.start('upload')
+  await atList.arrived
+  const atChange = gate<SpacesRequest>()
+  const takes = on('DeleteObject', (key) => key === rig.key('.upload-complete'))
+  rig.spaces.faults.add({ match: takes, times: 1, act: atChange.act })
+  const busy = await forks.start('upload', { env: { ...OTHER, EXCLUDE: 'adapter.*' } })
+  await atChange.arrived
+  atList.open()
+  const end = await idle.end
+  expect(end, end.log).toMatchObject({ status: 0 })
+  expect(rig.objects()).toContain('.upload-plan')
+  atChange.open()
+  expect((await busy.end).status).toBe(0)
+  await rig.expectUploaded({ ...first, files: first.files.filter(({ path }) => path !== 'adapter.safetensors') })
 })
 
 test('an unfinished upload is aborted when its newest part is older than 15 minutes by the clock of the server', async () => {
