@@ -13,7 +13,8 @@ export function progressSentence(progress: Progress): string {
 /** The same with a bar, cut to a terminal's width: the bar gets shorter, then facts go, the least telling first. */
 export function progressBar(progress: Progress, columns: number): string {
   const facts = [...factsOf(progress)]
-  const indent = columns >= 60 ? INDENT : 2
+  const indent = indentAt(columns)
+  if (progress.total === 0) return phaseLine(progress.phase, columns)
   const room = (kept: readonly string[]) => columns - 1 - indent - kept.join('  ').length - 2
   let kept = facts
   // Files, then the time left, then the rate: percent and bytes stay.
@@ -21,6 +22,15 @@ export function progressBar(progress: Progress, columns: number): string {
   const length = Math.min(LONGEST_BAR, room(kept))
   const line = length >= SHORTEST_BAR ? `${bar(progress, length)}  ${kept.join('  ')}` : kept.join('  ')
   return `${' '.repeat(indent)}${line}`.slice(0, columns - 1)
+}
+
+/** A phase without numbers. */
+export function phaseLine(phase: string, columns: number): string {
+  return `${' '.repeat(indentAt(columns))}${phase}`.slice(0, columns - 1)
+}
+
+function indentAt(columns: number): number {
+  return columns >= 60 ? INDENT : 2
 }
 
 function* factsOf(progress: Progress): Generator<string> {

@@ -9,6 +9,8 @@ export interface Diagnosis {
   fatal: boolean
   /** It is said, but never ends the wait by itself: the cluster or the mover deals with it in its own time. */
   patient?: true
+  /** Seconds after which it ends the wait, where the user's grace is longer. */
+  grace?: number
 }
 
 export const AGAIN = 'run the same command again: it goes on where this run stopped'

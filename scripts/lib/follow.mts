@@ -1,18 +1,19 @@
 import type { Diagnosis } from './cause.mts'
 import { deletedPod, diagnoseFailure, diagnosePod, diagnoseWaiting, type Snapshot } from './diagnosis.mts'
-import { Failure, Interrupted } from './failure.mts'
+import { Failure } from './failure.mts'
+import { formatSeconds } from './format.mts'
 import { isFinished } from './job.mts'
 import { KubectlError } from './kubectl.mts'
 import type { Job, Metadata, Node, Pod } from './objects.mts'
-import { Pace, timeoutFailure } from './pace.mts'
+import { Pace, type Silence, timeoutFailure } from './pace.mts'
 import {
-  describePod,
   hasLog,
   isRunning,
   isTrue,
   livePod,
   mayBeLost,
   newestPod,
+  phaseOf,
   terminated,
   unscheduledBecause,
 } from './pod.mts'
@@ -23,8 +24,16 @@ import type { Session } from './session.mts'
 import { Stall } from './stall.mts'
 
 const LOG_END_MS = 3000
+/** The mover's exit code for what no retry can help: the Job's podFailurePolicy ends it. */
+const PERMANENT = 64
+const DEFAULT_BACKOFF_LIMIT = 6
 /** Lines of a failed pod's log that are told where the log itself was not. */
 const TAIL = 10
+
+/** What the last pod of a Job reports, and how many had failed or were lost before it. */
+export interface JobDone extends MoverDone {
+  earlierPods: number
+}
 
 /** The Job was deleted by somebody while it was followed. */
 export class JobGone extends Failure {
@@ -49,6 +58,8 @@ export class Follower {
   /** What became of the last pod that ended badly, for when nothing else is left of it. */
   #lastEnd: Diagnosis | undefined
   #nodesHidden = false
+  /** Whether the user knows what becomes of the Job when this run ends. */
+  #isSettled = false
 
   /** `stays`: the Job goes on without us, and whoever is told of an end is told how to come back. */
   constructor(session: Session, job: Metadata, stays: boolean) {
@@ -59,10 +70,10 @@ export class Follower {
   }
 
   /** Waits for Complete and gives the mover's report; throws on Failed, on what cannot heal, and after the timeout. */
-  async run(): Promise<MoverDone | undefined> {
+  async run(): Promise<JobDone | undefined> {
     const { settings, signal, story } = this.#session
     const pace = new Pace(settings.timeout, signal, story)
-    const overdue = () => this.#overdue()
+    const overdue = (silence?: Silence) => this.#overdue(silence)
     try {
       for (;;) {
         const snapshot = await pace.look(() => this.#look(), overdue)
@@ -71,6 +82,7 @@ export class Follower {
         if (isTrue(snapshot.job.status.conditions, 'Failed')) throw this.#failed(snapshot)
         const hindrance = this.#hindered?.by
         if (hindrance && this.#isHopeless()) {
+          this.#isSettled = true
           if (this.#stays) story.advice(`Job ${this.#job.name} stays in the cluster as it is; ${this.#howToStop()}`)
           throw failureOf(hindrance)
         }
@@ -78,23 +90,23 @@ export class Follower {
         await pace.wait()
       }
     } catch (error) {
-      if (error instanceof Interrupted && this.#stays) this.#sayHowToComeBack()
+      if (this.#stays && !this.#isSettled && !(error instanceof JobGone)) this.#sayHowToComeBack()
       throw error
     } finally {
-      await this.#log?.finish(0)
+      await this.#log?.end()
     }
   }
 
   async #look(): Promise<Snapshot> {
     const { cluster } = this.#session
-    const { name, uid, labels } = this.#job
-    // One kubectl for both: the pods bear their Job's labels.
-    const same = ['app.kubernetes.io/name', 'app.kubernetes.io/instance'].map((label) => `${label}=${labels?.[label]}`)
-    const found = await cluster.list<Job | Pod>('jobs,pods', same.join(','))
-    const job = found.find((one): one is Job => one.kind === 'Job' && one.metadata.uid === uid)
-    if (!job || (job.metadata.deletionTimestamp && !isFinished(job)))
+    const { name, uid } = this.#job
+    // By what Kubernetes itself puts on them: a Job of somebody else's making that is joined may bear no labels of ours.
+    const [job, pods] = await Promise.all([
+      cluster.find<Job>('job', name),
+      cluster.list<Pod>('pods', `batch.kubernetes.io/controller-uid=${uid}`),
+    ])
+    if (!job || job.metadata.uid !== uid || (job.metadata.deletionTimestamp && !isFinished(job)))
       throw new JobGone(`Job ${name} was deleted while it ran`, `start it again: ${this.#session.again}`)
-    const pods = found.filter((one): one is Pod => one.kind === 'Pod' && isOwnedBy(one, uid))
     const live = livePod(pods)
     // Events and nodes only matter where nothing runs: they say what the conditions leave out.
     const silent = live ? !hasLog(live) : !isFinished(job)
@@ -124,11 +136,14 @@ export class Follower {
     await this.#tellEnds(snapshot)
     const pod = livePod(pods)
     const hindrance = this.#hindranceOf(snapshot, pod)
-    const now = hindrance?.detail ?? (pod && describePod(pod))
+    const phase = pod && phaseOf(pod, snapshot.events)
+    const now = hindrance?.detail ?? phase?.sentence
     // What ends the wait is said at the end.
     if (now && now !== this.#said && !hindrance?.fatal) {
-      story.detail(now)
-      if (hindrance) story.detail(hindrance.next)
+      if (hindrance) {
+        story.detail(hindrance.detail)
+        story.detail(hindrance.next)
+      } else if (phase) story.phase(phase)
     }
     this.#said = now ?? this.#said
     // What is watched for as long as it takes has not begun its grace.
@@ -142,12 +157,13 @@ export class Follower {
     const found = diagnoseWaiting(snapshot)
     if (found || !pod || !isRunning(pod) || this.#log?.pod !== pod.metadata.name) return found
     const { name } = pod.metadata
-    return this.#stall.diagnose(name, this.#session.cluster.command('logs', name, '--tail=20'))
+    return this.#stall.diagnose(name, this.#session.cluster.command('logs', name, '--tail=20'), this.#log.trouble)
   }
 
   /** Tells of each pod that has failed or was deleted, once, and why. */
   async #tellEnds({ pods, job }: Snapshot): Promise<void> {
     const over = ['Failed', 'FailureTarget', 'Complete'].some((type) => isTrue(job.status.conditions, type))
+    const again = !over && hasRetries(job, pods)
     for (const pod of [...pods].sort(byAge)) {
       const { uid, name } = pod.metadata
       this.#pods.set(uid, name)
@@ -156,14 +172,14 @@ export class Follower {
       this.#ended.add(uid)
       await this.#drain(pod)
       this.#lastEnd = diagnosePod(pod)
-      if (!over) this.#sayRetry(name, this.#lastEnd)
+      if (again && terminated(pod)?.exitCode !== PERMANENT) this.#sayRetry(name, this.#lastEnd)
     }
     const there = new Set(pods.map(({ metadata }) => metadata.uid))
     for (const [uid, name] of this.#pods) {
       if (there.has(uid) || this.#ended.has(uid)) continue
       this.#ended.add(uid)
       this.#lastEnd = deletedPod(name)
-      if (!over) this.#sayRetry(name, this.#lastEnd)
+      if (again) this.#sayRetry(name, this.#lastEnd)
     }
   }
 
@@ -174,16 +190,18 @@ export class Follower {
     this.#session.story.detail(`${fact}; the Job tries again`)
   }
 
-  async #completed({ pods }: Snapshot): Promise<MoverDone | undefined> {
+  async #completed({ job, pods }: Snapshot): Promise<JobDone | undefined> {
     const pod = newestPod(pods.filter((one) => one.status.phase === 'Succeeded'))
     if (!pod) return undefined
     await this.#drain(pod)
     const report = parseReport(terminated(pod)?.message)
-    return report?.state === 'done' ? report : undefined
+    if (report?.state !== 'done') return undefined
+    return { ...report, earlierPods: Math.max(job.status.failed ?? 0, this.#pods.size - 1) }
   }
 
   #failed(snapshot: Snapshot): Failure {
     const { story } = this.#session
+    this.#isSettled = true
     const pod = newestPod(snapshot.pods)
     // The log was passed on as it came, unless nothing but failures is told.
     if (story.quiet) for (const line of this.#tail) story.advice(line)
@@ -195,7 +213,7 @@ export class Follower {
   async #logOf(pod: Pod): Promise<PodLog> {
     const { name } = pod.metadata
     if (this.#log?.pod !== name) {
-      await this.#log?.finish(0)
+      await this.#log?.end()
       this.#keptBack = []
       this.#tail = []
       this.#stall.reset()
@@ -208,8 +226,7 @@ export class Follower {
   async #drain(pod: Pod): Promise<void> {
     if (!hasLog(pod)) return
     const log = await this.#logOf(pod)
-    log.resume(true)
-    await log.finish(LOG_END_MS)
+    await log.drain(LOG_END_MS)
   }
 
   #pass(line: string): void {
@@ -229,15 +246,20 @@ export class Follower {
   #isHopeless(): boolean {
     if (!this.#hindered) return false
     const { by, since } = this.#hindered
-    return by.fatal || (!by.patient && performance.now() - since >= this.#session.settings.grace * 1000)
+    const grace = Math.min(this.#session.settings.grace, by.grace ?? Number.POSITIVE_INFINITY)
+    return by.fatal || (!by.patient && performance.now() - since >= grace * 1000)
   }
 
-  #overdue(): Failure {
-    const { settings, again } = this.#session
+  #overdue(silence?: Silence): Failure {
+    const { settings, again, story } = this.#session
+    const { name } = this.#job
     const why = this.#hindered ? `: ${this.#hindered.by.detail}` : ''
-    const fact = `Job ${this.#job.name} is not done after ${settings.timeout} s${why}`
+    const fact = silence
+      ? `whether Job ${name} is done after ${settings.timeout} s is not known: for ${formatSeconds(silence.seconds)} ${silence.error.message}`
+      : `Job ${name} is not done after ${settings.timeout} s${why}`
+    this.#isSettled = true
     if (!this.#stays) return timeoutFailure(fact, 'give it longer with --timeout')
-    this.#session.story.advice(`Job ${this.#job.name} goes on in the cluster; ${this.#howToStop()}`)
+    story.advice(`Job ${name} goes on in the cluster${silence ? ', if it is not done' : ''}; ${this.#howToStop()}`)
     return timeoutFailure(fact, `follow it again: ${again}`)
   }
 
@@ -252,8 +274,12 @@ export class Follower {
   }
 }
 
-function isOwnedBy({ metadata }: Pod, uid: string): boolean {
-  return metadata.ownerReferences?.some((owner) => owner.uid === uid) ?? false
+/** Whether the Job may make another pod, as far as the pods tell before it decides. */
+function hasRetries({ spec, status }: Job, pods: readonly Pod[]): boolean {
+  const counted = pods.filter(
+    (pod) => pod.status.phase === 'Failed' && !isTrue(pod.status.conditions, 'DisruptionTarget'),
+  )
+  return Math.max(status.failed ?? 0, counted.length) <= (spec.backoffLimit ?? DEFAULT_BACKOFF_LIMIT)
 }
 
 function byAge(a: Pod, b: Pod): number {

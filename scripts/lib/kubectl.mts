@@ -185,7 +185,7 @@ export class Kubectl {
     since: string | undefined,
     onChunk: (chunk: Buffer) => void,
     signal: AbortSignal,
-  ) {
+  ): Promise<ChildResult> {
     const args = [
       'logs',
       pod,
@@ -194,7 +194,7 @@ export class Kubectl {
       '--timestamps',
       since ? `--since-time=${since}` : `--tail=${BACKLOG}`,
     ]
-    await runChild(this.#argv(args), { signal, onStdout: onChunk })
+    return await runChild(this.#argv(args), { signal, onStdout: onChunk })
   }
 
   #argv(args: readonly string[]): string[] {

@@ -8,9 +8,10 @@ export interface StageOutcome {
   /** What the mover proved; absent for stages without bytes, and when its pod is gone. */
   commit?: string
   files?: number
-  /** Bytes of the whole model, and of those that were moved now. */
+  /** Bytes of the whole model, and of those that were moved now, and the files of which any were. */
   bytes?: number
   moved?: number
+  filesMoved?: number
   seconds: number
   /** Of verify: each checkpoint's line. */
   checkpoints?: readonly { title: string; holds: boolean; sentence: string; next: string }[]
@@ -75,7 +76,13 @@ export class Outcome {
 /** Notes what the mover reported. */
 export function noteMover(noted: StageOutcome, done: MoverDone | undefined): void {
   if (!done) return
-  Object.assign(noted, { commit: done.commit, files: done.files, bytes: done.bytes, moved: done.moved })
+  Object.assign(noted, {
+    commit: done.commit,
+    files: done.files,
+    bytes: done.bytes,
+    moved: done.moved,
+    filesMoved: done.filesMoved,
+  })
 }
 
 function stateOf(error: unknown): State {

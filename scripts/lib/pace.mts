@@ -7,6 +7,12 @@ import type { Story } from './story.mts'
 const FIRST_MS = 250
 const LONGEST_MS = 1000
 
+/** A cluster that does not answer: its last words, and for how long. */
+export interface Silence {
+  error: KubectlError
+  seconds: number
+}
+
 /**
  * The rhythm of looking at the cluster until something is so: quick at first, then every second, up to a deadline.
  *
@@ -18,7 +24,8 @@ export class Pace {
   readonly #signal: AbortSignal
   readonly #story: Story
   #pause = FIRST_MS
-  #silent = false
+  /** Since when it has not answered. */
+  #silentSince: number | undefined
 
   constructor(seconds: number, signal: AbortSignal, story: Story) {
     this.#deadline = performance.now() + seconds * 1000
@@ -40,19 +47,19 @@ export class Pace {
     this.#pause = Math.min(this.#pause * 1.5, LONGEST_MS)
   }
 
-  /** Looks until there is an answer; throws what `overdue` makes when the deadline comes first. */
-  async look<T>(look: () => Promise<T>, overdue: () => Failure): Promise<T> {
+  /** Looks until there is an answer; throws what `overdue` makes when the deadline comes first, out of why there was none. */
+  async look<T>(look: () => Promise<T>, overdue: (silence: Silence) => Failure): Promise<T> {
     for (;;) {
       try {
         const found = await look()
-        if (this.#silent) this.#story.detail('the cluster answers again')
-        this.#silent = false
+        if (this.#silentSince !== undefined) this.#story.detail('the cluster answers again')
+        this.#silentSince = undefined
         return found
       } catch (error) {
         if (!(error instanceof KubectlError) || !mayPass(error)) throw error
-        if (this.over) throw overdue()
-        if (!this.#silent) this.#story.detail(`${error.message}; trying on`)
-        this.#silent = true
+        if (this.#silentSince === undefined) this.#story.detail(`${error.message}; trying on`)
+        this.#silentSince ??= performance.now()
+        if (this.over) throw overdue({ error, seconds: (performance.now() - this.#silentSince) / 1000 })
       }
       await this.wait()
     }

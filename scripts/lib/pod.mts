@@ -1,5 +1,5 @@
 import { CONTAINER } from './manifest.mts'
-import type { Condition, ContainerStatus, Pod, TerminatedState } from './objects.mts'
+import type { Condition, ContainerStatus, Event, Pod, TerminatedState } from './objects.mts'
 
 export function isTrue(conditions: readonly Condition[] | undefined, type: string): Condition | undefined {
   return conditions?.find((condition) => condition.type === type && condition.status === 'True')
@@ -15,15 +15,32 @@ export function livePod(pods: readonly Pod[]): Pod | undefined {
   return newestPod(pods.filter(({ status }) => status.phase !== 'Failed' && status.phase !== 'Succeeded'))
 }
 
-/** What a pod is doing, in a few words; undefined when it has ended, which others have more to say about. */
-export function describePod(pod: Pod): string | undefined {
+/** What a pod is doing: a word or two for a line that is drawn again, and the sentence that names it. */
+export interface PodPhase {
+  short: string
+  sentence: string
+}
+
+/** undefined when it has ended, which others have more to say about. */
+export function phaseOf(pod: Pod, events: readonly Event[]): PodPhase | undefined {
   const { name } = pod.metadata
   const node = pod.spec.nodeName ? ` on ${pod.spec.nodeName}` : ''
   if (pod.status.phase === 'Succeeded' || pod.status.phase === 'Failed' || terminated(pod)) return undefined
-  if (pod.metadata.deletionTimestamp) return `pod ${name} is being stopped${node}`
-  if (isRunning(pod)) return `pod ${name} runs${node}`
-  if (!pod.spec.nodeName) return `pod ${name} waits for a node`
-  return `pod ${name} starts${node}`
+  if (pod.metadata.deletionTimestamp) return { short: 'being stopped', sentence: `pod ${name} is being stopped${node}` }
+  if (isRunning(pod)) return { short: 'running', sentence: `pod ${name} runs${node}` }
+  if (!pod.spec.nodeName) return { short: 'waiting for a node', sentence: `pod ${name} waits for a node` }
+  if (isPulling(pod, events)) {
+    const image = pod.spec.containers.find((one) => one.name === CONTAINER)?.image
+    return { short: 'pulling image', sentence: `pod ${name} is pulling image ${image}${node}` }
+  }
+  return { short: 'starting', sentence: `pod ${name} starts${node}` }
+}
+
+/** The kubelet tells it in events only: its state is ContainerCreating, as with the volumes before. */
+function isPulling({ metadata }: Pod, events: readonly Event[]): boolean {
+  const own = events.filter(({ involvedObject }) => involvedObject.uid === metadata.uid)
+  const last = own.findLast(({ reason = '' }) => ['Pulling', 'Pulled', 'Failed', 'BackOff'].includes(reason))
+  return last?.reason === 'Pulling'
 }
 
 /** Whether the container has written, or may be writing, a log. */

@@ -1,9 +1,13 @@
 import { StringDecoder } from 'node:string_decoder'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Kubectl } from './kubectl.mts'
 import { CONTAINER } from './manifest.mts'
 
 /** The mover writes a line every 10 s. */
 const SILENT_MS = 35_000
+const RETRY_MS = 250
+/** What the kubelet itself has to say (a rotated file, too many watchers) stands among the lines without a time. */
+const STAMP = /^\d{4}-\d\d-\d\dT\S+$/
 
 /**
  * The log of one pod, line by line, as it is written.
@@ -24,6 +28,8 @@ export class PodLog {
   #lastStamp = ''
   /** Lines with the last stamp, of which there may be several. */
   #lastLines = new Set<string>()
+  /** kubectl's words for why the log cannot be read; undefined since a line came. */
+  trouble: string | undefined
 
   constructor(cluster: Pick<Kubectl, 'followLog'>, pod: string, onLine: (line: string) => void) {
     this.#cluster = cluster
@@ -39,7 +45,6 @@ export class PodLog {
       return
     }
     if (this.#drained || this.#stop.signal.aborted) return
-    this.#drained = last
     this.#heard = performance.now()
     this.#connection = new AbortController()
     const decoder = new StringDecoder('utf8')
@@ -49,7 +54,7 @@ export class PodLog {
       rest = lines.pop() ?? ''
       for (const line of lines) this.#take(line)
     }
-    // A log that cannot be had is no failure of the Job: the next look at it tries again.
+    // A log that cannot be had is no failure of the Job: the next look at it tries again, and whoever waits is told.
     this.#running = this.#cluster
       .followLog(
         this.pod,
@@ -58,24 +63,42 @@ export class PodLog {
         onChunk,
         AbortSignal.any([this.#stop.signal, this.#connection.signal]),
       )
+      .then(({ code, stderr }) => {
+        if (code === 0) this.#drained = last
+        else this.trouble = stderr.trim().split('\n').at(-1) || 'kubectl says nothing'
+      })
       .catch(() => undefined)
       .finally(() => {
         this.#running = undefined
       })
   }
 
-  /** Waits for the rest of a log whose pod has ended, but not for long, and ends. */
-  async finish(milliseconds: number): Promise<void> {
+  /** Takes the rest of a log whose pod has ended, but does not wait for it long. */
+  async drain(milliseconds: number): Promise<void> {
     const timer = setTimeout(() => this.#stop.abort(), milliseconds)
-    await this.#running
+    while (!this.#drained && !this.#stop.signal.aborted) {
+      this.resume(true)
+      await this.#running
+      if (!this.#drained) await sleep(RETRY_MS)
+    }
     clearTimeout(timer)
+    await this.end()
+  }
+
+  async end(): Promise<void> {
     this.#stop.abort()
+    await this.#running
   }
 
   #take(stamped: string): void {
     this.#heard = performance.now()
     const space = stamped.indexOf(' ')
     const stamp = stamped.slice(0, space)
+    this.trouble = undefined
+    if (!STAMP.test(stamp)) {
+      this.#onLine(stamped)
+      return
+    }
     if (stamp < this.#lastStamp || this.#lastLines.has(stamped)) return
     if (stamp !== this.#lastStamp) this.#lastLines.clear()
     this.#lastStamp = stamp

@@ -4,8 +4,9 @@ export interface MoverDone {
   commit: string
   files: number
   bytes: number
-  /** Bytes that this pod moved; the others were there already. */
+  /** Bytes that this pod moved, and files of which it moved any; the others were there already. */
   moved: number
+  filesMoved: number
   seconds: number
   /** Files that the evidence does not know (of looking and of removing; the first few). */
   unknown: string[]
@@ -86,6 +87,7 @@ export function parseReport(message: string | undefined): MoverDone | MoverFailu
     files: number('files'),
     bytes: number('bytes'),
     moved: number('moved'),
+    filesMoved: number('files_moved'),
     seconds: number('seconds'),
     unknown: list('unknown'),
     ...more,

@@ -1,10 +1,9 @@
 import { Failure } from './failure.mts'
-import { Follower } from './follow.mts'
+import { Follower, type JobDone } from './follow.mts'
 import { formatBytes, formatSeconds } from './format.mts'
 import { startJob } from './job.mts'
 import { type JobKind, renderJob, renderMover } from './manifest.mts'
 import { noteMover, type StageOutcome } from './outcome.mts'
-import type { MoverDone } from './report.mts'
 import type { Result, Session } from './session.mts'
 import { bindStorage } from './storage.mts'
 
@@ -58,15 +57,26 @@ async function move(session: Session, noted: StageOutcome, kind: JobKind, target
   if (settings.dryRun) return { text: target }
   const done = await new Follower(session, job, true).run()
   noteMover(noted, done)
-  const sentence = done ? result(done, target) : `Job ${job.name} completed; its pod, which knows the numbers, is gone`
+  const sentence = done
+    ? result(done, target)
+    : `Job ${job.name} completed; no report of its pod, which knows the numbers, is left`
   story.done(title, sentence)
   return { text: done ? `${target} ${done.commit}` : target }
 }
 
-function result({ files, bytes, moved, seconds, commit }: MoverDone, target: string): string {
-  const what = `${files} ${files === 1 ? 'file' : 'files'}, ${formatBytes(bytes)}, commit ${commit.slice(0, 8)}`
-  if (moved === 0) return `${target} holds ${what}; it was there already, nothing moved`
-  // The seconds count the start of the program too: of a small model they say nothing about the link.
-  const rate = seconds > 0 && moved > 1e8 ? ` (${formatBytes(moved / seconds)}/s)` : ''
-  return `${target} holds ${what}; ${formatBytes(moved)} moved in ${formatSeconds(seconds)}${rate}`
+function result(done: JobDone, target: string): string {
+  const { files, bytes, moved, filesMoved, seconds, commit, earlierPods } = done
+  const what = `${counted(files)}, ${formatBytes(bytes)}, commit ${commit.slice(0, 8)}`
+  // What the pods before it moved is there for the last one, which is the only one that tells.
+  const last = `the last of ${earlierPods + 1} pods`
+  if (filesMoved === 0)
+    return `${target} holds ${what}; ${earlierPods ? `${last} found it there` : 'it was there already'}, nothing moved`
+  const rate = seconds > 0 && moved > 0 ? ` (${formatBytes(moved / seconds)}/s)` : ''
+  const by = earlierPods ? `, by ${last}` : ''
+  const skipped = `${files - filesMoved} skipped`
+  return `${target} holds ${what}; ${counted(filesMoved)} moved, ${skipped}, ${formatBytes(moved)} in ${formatSeconds(seconds)}${rate}${by}`
+}
+
+function counted(files: number): string {
+  return `${files} ${files === 1 ? 'file' : 'files'}`
 }

@@ -30,9 +30,18 @@ export class Stall {
     this.#phase = phase
   }
 
-  /** `look`: a command that shows more. Never fatal: the mover itself gives up what stands still for a minute, and tries again. */
-  diagnose(pod: string, look: string): Diagnosis | undefined {
+  /** `look`: a command that shows more; `trouble`: why the log cannot be read. Never fatal: the mover itself gives up what stands still for a minute, and tries again. */
+  diagnose(pod: string, look: string, trouble: string | undefined): Diagnosis | undefined {
     if (performance.now() - this.#since < this.#seconds * 1000) return undefined
+    if (trouble)
+      return {
+        ...temporary(
+          'no-log',
+          `the log of pod ${pod} cannot be read, so that its progress is not known: ${trouble}`,
+          `the end of the Job is seen all the same; try it yourself: ${look}`,
+        ),
+        patient: true,
+      }
     const where = this.#phase ? `, in phase ${this.#phase}` : ', and has said nothing'
     return {
       ...temporary(

@@ -1,4 +1,5 @@
-import { progressBar, progressSentence } from './bar.mts'
+import { phaseLine, progressBar, progressSentence } from './bar.mts'
+import type { PodPhase } from './pod.mts'
 import type { Progress } from './progress.mts'
 import type { Terminal } from './terminal.mts'
 
@@ -47,9 +48,19 @@ export class Story {
     this.#line(' ', '', sentence)
   }
 
-  /** A line that belongs to the step above. */
+  /** A line that belongs to the step above; a line that is drawn stays below it. */
   detail(sentence: string): void {
-    if (!this.quiet) this.#line(' ', '', sentence)
+    if (this.quiet) return
+    const drawn = this.#drawn
+    this.#line(' ', '', sentence)
+    if (drawn) this.#draw(drawn)
+  }
+
+  /** What a pod does before it can tell how far it is. */
+  phase({ short, sentence }: PodPhase): void {
+    if (this.quiet) return
+    if (this.#terminal.live) this.#draw(phaseLine(short, this.#terminal.columns()))
+    else this.detail(sentence)
   }
 
   /** How far a transfer is: one line that is drawn again on a terminal, a new line now and then elsewhere. */

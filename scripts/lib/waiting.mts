@@ -4,6 +4,12 @@ import type { Event, Job, Node, Pod } from './objects.mts'
 import { placementProblem } from './placement.mts'
 import { hasLog, isTrue, mayBeLost, moverOf, unscheduledBecause } from './pod.mts'
 
+/** Whatever else a registry, or the way to it, says of an image may be different at the next attempt. */
+const NEVER_PULLED =
+  /not found|denied|unauthorized|authorization failed|forbidden|no match for platform|manifest unknown|invalid reference|InvalidImageName|ErrImageNeverPull/i
+/** How long an autoscaler takes to say that it adds a node. */
+const AUTOSCALER_SECONDS = 20
+
 /** What keeps a pod that has not ended from its work; undefined where nothing does. `nodes` undefined: they could not be asked. */
 export function diagnoseLivePod(
   job: Job,
@@ -12,7 +18,7 @@ export function diagnoseLivePod(
   nodes: readonly Node[] | undefined,
 ): Diagnosis | undefined {
   const own = events.filter((event) => event.involvedObject.uid === pod.metadata.uid)
-  return ofNode(job, pod, nodes) ?? ofWaitingContainer(pod, own) ?? ofScheduling(pod, nodes) ?? ofMount(pod, own)
+  return ofNode(job, pod, nodes) ?? ofWaitingContainer(pod, own) ?? ofScheduling(pod, own, nodes) ?? ofMount(pod, own)
 }
 
 /** Why the Job cannot make a pod: a quota or an admission policy. Undefined when the last attempt went well. */
@@ -76,11 +82,11 @@ function ofWaitingContainer(pod: Pod, events: readonly Event[]): Diagnosis | und
     case 'ErrImageNeverPull': {
       const event = events.findLast((one) => one.message?.startsWith('Failed to pull image'))
       const said = [waiting.message, event?.message].find((text) => text?.includes(': ')) ?? waiting.reason
-      const detail = `image ${image} cannot be pulled: ${pullReason(said)}`
-      const next = 'name one that this cluster can pull with --image, and add --restart'
-      return /too many requests|toomanyrequests|timeout|deadline|connection reset|50[0-9]|EOF/i.test(said)
-        ? temporary('image-pull', detail, next)
-        : permanent('image-pull', detail, next)
+      const why = pullReason(said)
+      const detail = `image ${image} cannot be pulled: ${why}`
+      return NEVER_PULLED.test(why)
+        ? permanent('image-pull', detail, 'name one that this cluster can pull with --image, and add --restart')
+        : temporary('image-pull', detail, 'wait: the node tries again; or name another with --image, and add --restart')
     }
     case 'CreateContainerConfigError': {
       const missing = /^(secret|configmap) "([^"]+)" not found$/.exec(waiting.message ?? '')
@@ -97,11 +103,10 @@ function ofWaitingContainer(pod: Pod, events: readonly Event[]): Diagnosis | und
           `ConfigMap ${name} does not exist in namespace ${pod.metadata.namespace}`,
           'run the same command again with --restart',
         )
-      return permanent(
-        'container-config',
-        `pod ${pod.metadata.name} cannot start: ${waiting.message}`,
-        'correct what it names, then run the same command again',
-      )
+      const detail = `pod ${pod.metadata.name} cannot start: ${waiting.message}`
+      return /not found|couldn't find key|invalid/i.test(waiting.message ?? '')
+        ? permanent('container-config', detail, 'correct what it names, then run the same command again')
+        : temporary('container-config', detail, 'wait: the node tries again; or look at the node')
     }
     case 'CreateContainerError':
     case 'RunContainerError':
@@ -115,7 +120,7 @@ function ofWaitingContainer(pod: Pod, events: readonly Event[]): Diagnosis | und
   }
 }
 
-function ofScheduling(pod: Pod, nodes: readonly Node[] | undefined): Diagnosis | undefined {
+function ofScheduling(pod: Pod, events: readonly Event[], nodes: readonly Node[] | undefined): Diagnosis | undefined {
   const reason = unscheduledBecause(pod)
   if (!reason) return undefined
   const { name, namespace } = pod.metadata
@@ -125,13 +130,23 @@ function ofScheduling(pod: Pod, nodes: readonly Node[] | undefined): Diagnosis |
   if (what) return permanent('claim-lost', `PVC ${claim} is Lost: it is ${what.replace(/\.$/, '')}`, bind)
   if (/persistentvolumeclaim/i.test(reason))
     return temporary('claim-pending', `pod ${name} waits for its PVC: ${reason}`, bind)
+  const added = events.findLast((one) => one.reason === 'TriggeredScaleUp')
+  if (added)
+    return temporary(
+      'unschedulable',
+      `pod ${name} waits for a node that is being added: ${added.message}`,
+      'wait: the Job starts when the node is there',
+    )
   const never = nodes && placementProblem(nodes, pod.spec)
   return never
-    ? permanent(
-        'unschedulable',
-        `no node can ever hold pod ${name}: ${never}`,
-        'add a larger node, or lower what the pod asks for (memory: --memory) and add --restart',
-      )
+    ? {
+        ...temporary(
+          'unschedulable',
+          `no node can ever hold pod ${name}: ${never}`,
+          'add a larger node, or lower what the pod asks for (memory: --memory) and add --restart',
+        ),
+        grace: AUTOSCALER_SECONDS,
+      }
     : temporary(
         'unschedulable',
         `no node takes pod ${name}: ${reason}`,

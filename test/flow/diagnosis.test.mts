@@ -23,7 +23,7 @@ import {
 const PATIENCE = ['--grace', '3']
 const ROOM = { cpu: '64', memory: '128Gi' }
 const WORKERS = ['pool-s2vcpu4gb-1', 'pool-s2vcpu4gb-2']
-const alone = ['secret', 'configmap', 'key', 'never', 'now', 'lost', 'quota', 'requota', 'node']
+const alone = ['secret', 'configmap', 'key', 'never', 'now', 'lost', 'quota', 'requota', 'node', 'pulled']
 const beside = ['image', 'pending', 'mount', 'oom', 'evicted', 'deleted', 'gone', 'deadline', 'silent', 'timeout']
 let world: World
 let uploads: Uploads
@@ -93,17 +93,17 @@ describe.skipIf(real)('on the stand-in', () => {
       }
     })
 
-    test('no node that could ever hold the pod ends the wait at once', async () => {
+    test('no node that could ever hold the pod is said at once, and ends the wait unless one is being added', async () => {
       const memory = (text: string) =>
         editWorkers(({ status }) => {
           status.allocatable.memory = text
         })
-      const running = await startBehind('never', [], async () => memory('1Gi'))
+      const running = await startBehind('never', PATIENCE, async () => memory('1Gi'))
       try {
         await expectSaidSoon({
           running,
           visible: async () => (await uploads.pods('never')).some(isUnscheduled),
-          says: /✗ .*no node can ever hold pod .*memory 2Gi.*memory 1Gi.*taint nvidia\.com\/gpu/,
+          says: /^ +no node can ever hold pod .*memory 2Gi.*memory 1Gi.*taint nvidia\.com\/gpu/m,
         })
         await expectEnd(running, { code: 1, cause: 'unschedulable', last: [/memory/, /--memory/] })
       } finally {
@@ -129,6 +129,22 @@ describe.skipIf(real)('on the stand-in', () => {
       }
       const again = await uploads.start('now').outcome
       expect(again, again.stderr).toMatchObject({ code: 0 })
+    })
+
+    test('an image that takes its time is told as such, and the last line tells what moved', async () => {
+      world.kube.faults.delay({ pull: 2000 })
+      const running = uploads.start('pulled')
+      await running.says(/^ +pod \S+ is pulling image python:3\.11-slim on \S+$/m)
+      world.kube.faults.delay({ pull: 0 })
+      const done = await running.outcome
+      expect(done, done.stderr).toMatchObject({ code: 0 })
+      expect(done.stderr).toMatch(
+        /✓ .*, commit \w{8}; (\d+) files moved, 0 skipped, [\d.]+ MB in [\d.]+ s \([^)]+B\/s\)$/m,
+      )
+      const { stages } = JSON.parse(done.stdout)
+      expect(stages.at(-1).filesMoved).toBe(stages.at(-1).files)
+      const again = await uploads.start('pulled').outcome
+      expect(again.stderr).toMatch(/commit \w{8}; it was there already, nothing moved$/m)
     })
 
     test('a claim whose volume is gone: there is nothing to wait for', async () => {
@@ -283,6 +299,7 @@ describe.skipIf(real)('on the stand-in', () => {
       uploads.open('deleted')
       const done = await running.outcome
       expect(done, done.stderr).toMatchObject({ code: 0 })
+      expect(done.stderr).toMatch(/files moved, .*, by the last of 2 pods$/m)
     })
 
     test('a deleted Job', async () => {

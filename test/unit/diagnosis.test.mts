@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { deletedPod, diagnoseFailure, diagnosePod, diagnoseWaiting } from '../../scripts/lib/diagnosis.mts'
 import type { Condition, ContainerStatus, Event, Job, Node, Pod } from '../../scripts/lib/objects.mts'
-import { describePod } from '../../scripts/lib/pod.mts'
+import { phaseOf } from '../../scripts/lib/pod.mts'
 
 // The messages are those of a real 1.33 cluster.
 
@@ -84,8 +84,36 @@ describe('a pod that waits', () => {
         cause: 'image-pull',
         detail: `image python:3.11-slim cannot be pulled: ${refused}`,
         next: /--image/,
-        fatal: true,
+        fatal: false,
       },
+    ],
+    [
+      'an image whose registry has no address yet',
+      pull(
+        `${pulling}failed to do request: Head "https://x/v2": dial tcp: lookup x: server misbehaving`,
+        'ErrImagePull',
+      ),
+      [],
+      { cause: 'image-pull', fatal: false },
+    ],
+    [
+      'an image that the registry keeps to itself',
+      pull(`${pulling}pull access denied, repository does not exist or may require authorization`, 'ErrImagePull'),
+      [],
+      { cause: 'image-pull', fatal: true },
+    ],
+    [
+      "a Secret that the node's kubelet has not heard of yet",
+      pod({
+        state: {
+          waiting: {
+            reason: 'CreateContainerConfigError',
+            message: 'failed to sync secret cache: timed out waiting for the condition',
+          },
+        },
+      }),
+      [],
+      { cause: 'container-config', detail: /failed to sync secret cache/, fatal: false },
     ],
     [
       'an image, seen by an older kubelet that gives the reason in an event only',
@@ -226,7 +254,12 @@ describe('a pod that waits', () => {
       detail: expect.stringContaining(message),
       fatal: false,
     })
-    expect(look('1Gi')).toMatchObject({ cause: 'unschedulable', detail: expect.stringContaining('1Gi'), fatal: true })
+    const never = { cause: 'unschedulable', detail: expect.stringMatching(/can ever hold .*1Gi/) }
+    expect(look('1Gi')).toMatchObject({ ...never, fatal: false, grace: 20 })
+    const added = event('p', 'TriggeredScaleUp', 'pod triggered scale-up: [{pool-large 0->1 (max: 3)}]')
+    const growing = diagnoseWaiting({ job: job(), pods: [waiting], events: [added], nodes: [node({ memory: '1Gi' })] })
+    expect(growing).toMatchObject({ detail: expect.stringMatching(/node that is being added: .*pool-large 0->1/) })
+    expect(growing).not.toHaveProperty('grace')
   })
 
   test('for a node that is silent', () => {
@@ -407,7 +440,16 @@ test.each<[string | undefined, Pod]>([
   ['pod p runs on n1', pod({ state: { running: { startedAt: '' } } })],
   [undefined, pod({ state: { terminated: { exitCode: 0 } }, status: { phase: 'Running' } })],
   [undefined, pod({ status: { phase: 'Succeeded' } })],
-])('described: %s', (words, one) => expect(describePod(one)).toBe(words))
+])('described: %s', (words, one) => expect(phaseOf(one, [])?.sentence).toBe(words))
+
+test('an image is pulled between two events of the kubelet', () => {
+  const waiting = pod({ state: { waiting: { reason: 'ContainerCreating' } } })
+  const pulling = event('p', 'Pulling', 'Pulling image "python:3.11-slim"')
+  const phase = { short: 'pulling image', sentence: 'pod p is pulling image python:3.11-slim on n1' }
+  expect(phaseOf(waiting, [pulling])).toEqual(phase)
+  expect(phaseOf(waiting, [pulling, event('p', 'Pulled', '')])?.short).toBe('starting')
+  expect(phaseOf(waiting, [event('other', 'Pulling', '')])?.short).toBe('starting')
+})
 
 function node(allocatable: Record<string, string>, ready = 'True'): Node {
   return {

@@ -63,57 +63,104 @@ test('a command to paste names the cluster and is quoted where it must be', () =
   expect(odd.command('get', 'pods')).toBe("kubectl --context $'me@prod\\'s' -n ns get pods")
 })
 
+const ENDED = { code: 0, stdout: '', stderr: '' }
+const at = (second: number, words: string) => `2026-01-01T00:00:0${second}Z ${words}`
+
 describe('the log of a pod', () => {
   /** A kubectl whose `logs -f` writes chunks and ends, one list of chunks a call. */
-  function logs(...calls: string[][]) {
+  function logs(...calls: (string[] | Error)[]) {
     const since: (string | undefined)[] = []
     const followLog: Kubectl['followLog'] = async (_pod, _container, from, onChunk) => {
       since.push(from)
-      for (const chunk of calls.shift() ?? []) onChunk(Buffer.from(chunk, 'latin1'))
+      const call = calls.shift() ?? []
+      if (call instanceof Error) return { ...ENDED, code: 1, stderr: `${call.message}\n` }
+      for (const chunk of call) onChunk(Buffer.from(chunk, 'latin1'))
+      return ENDED
     }
     return { since, followLog }
   }
 
-  test('goes on behind the last line when kubectl ends early, without repeating one', async () => {
-    const lines: string[] = []
-    const kubectl = logs(['t1 a\nt2 b\nt', '2 c\n'], ['t2 b\nt2 c\nt2 d\nt3 \xc3', '\xa9\n'], ['t3 \xc3\xa9\n'])
-    const log = new PodLog(kubectl, 'p', (line) => lines.push(line))
-    for (const last of [false, false, true, true]) {
+  /** One that writes nothing until it is killed. */
+  const deaf: Kubectl['followLog'] = (_pod, _container, _from, _onChunk, signal) =>
+    new Promise((_, reject) => {
+      signal.addEventListener('abort', () => reject(new Error('killed')))
+    })
+
+  async function resume(log: PodLog, ...asks: boolean[]): Promise<void> {
+    for (const last of asks) {
       log.resume(last)
       await new Promise(setImmediate)
     }
-    await log.finish(1000)
+  }
+
+  test('goes on behind the last line when kubectl ends early, without repeating one', async () => {
+    const lines: string[] = []
+    const kubectl = logs(
+      [`${at(1, 'a')}\n${at(2, 'b')}\n2026`, `${at(2, 'c').slice(4)}\n`],
+      [`${at(2, 'b')}\n${at(2, 'c')}\n${at(2, 'd')}\n${at(3, '\xc3')}`, '\xa9\n'],
+      [`${at(3, '\xc3\xa9')}\n`],
+    )
+    const log = new PodLog(kubectl, 'p', (line) => lines.push(line))
+    await resume(log, false, false, true, true)
+    await log.drain(1000)
     log.resume(false)
     expect(lines).toEqual(['a', 'b', 'c', 'd', 'é'])
-    expect(kubectl.since, 'once after the end, and never when finished').toEqual([undefined, 't2', 't3'])
+    const [second, third] = [2, 3].map((number) => at(number, '').trim())
+    expect(kubectl.since, 'once after the end, and never when finished').toEqual([undefined, second, third])
+  })
+
+  test("goes on behind a line of the kubelet's own, which has no time", async () => {
+    const lines: string[] = []
+    const words = 'unable to retrieve container logs for containerd://1'
+    const kubectl = logs([`${at(1, 'a')}\n${words}\n`], [`${at(1, 'a')}\n${at(2, 'b')}\n`])
+    const log = new PodLog(kubectl, 'p', (line) => lines.push(line))
+    await resume(log, false, false)
+    await log.end()
+    expect(lines).toEqual(['a', words, 'b'])
+    expect(kubectl.since).toEqual([undefined, at(1, '').trim()])
+  })
+
+  test('says why it cannot be read, until it can', async () => {
+    const log = new PodLog(logs(new Error('dial tcp 10.0.0.1:10250: i/o timeout'), [`${at(1, 'a')}\n`]), 'p', () => {})
+    await resume(log, false)
+    expect(log.trouble).toBe('dial tcp 10.0.0.1:10250: i/o timeout')
+    await resume(log, false)
+    expect(log.trouble).toBeUndefined()
+    await log.end()
+  })
+
+  test('of a pod that has ended is asked for until it was had to its end', async () => {
+    const lines: string[] = []
+    const kubectl = logs(new Error('unexpected EOF'), [`${at(1, 'a')}\n`])
+    const log = new PodLog(kubectl, 'p', (line) => lines.push(line))
+    await log.drain(60_000)
+    expect(lines).toEqual(['a'])
+    expect(kubectl.since).toHaveLength(2)
   })
 
   test('is asked for again when nothing came for longer than the mover is ever silent', async () => {
     vi.useFakeTimers({ toFake: ['performance'] })
     let asked = 0
-    const followLog: Kubectl['followLog'] = (_pod, _container, _from, _onChunk, signal) => {
+    const followLog: Kubectl['followLog'] = (...args) => {
       asked += 1
-      return new Promise((_, reject) => signal.addEventListener('abort', () => reject(new Error('killed'))))
+      return deaf(...args)
     }
     const log = new PodLog({ followLog }, 'p', () => {})
     try {
       for (const seconds of [0, 20, 20, 0]) {
         vi.advanceTimersByTime(seconds * 1000)
-        log.resume(false)
-        await new Promise(setImmediate)
+        await resume(log, false)
       }
       expect(asked).toBe(2)
     } finally {
       vi.useRealTimers()
-      await log.finish(0)
+      await log.end()
     }
   })
 
   test('is given up after a while', async () => {
-    const followLog: Kubectl['followLog'] = (_pod, _container, _from, _onChunk, signal) =>
-      new Promise((_, reject) => signal.addEventListener('abort', () => reject(new Error('killed'))))
-    const log = new PodLog({ followLog }, 'p', () => {})
+    const log = new PodLog({ followLog: deaf }, 'p', () => {})
     log.resume(false)
-    await log.finish(1)
+    await log.drain(1)
   })
 })

@@ -42,6 +42,7 @@ describe('a termination message', () => {
       files: 2,
       bytes: 3,
       moved: 1,
+      files_moved: 1,
       seconds: 1.5,
       revision: 'main',
       level: 'sizes',
@@ -53,6 +54,7 @@ describe('a termination message', () => {
       files: 2,
       bytes: 3,
       moved: 1,
+      filesMoved: 1,
       seconds: 1.5,
       unknown: ['x'],
     })
@@ -187,5 +189,22 @@ describe('a terminal', () => {
     expect(shown(true).split('\r\u001b[2K').length - 1).toBe(5)
     expect(shown(true).endsWith('\r\u001b[2K✓ to NFS     all there\n')).toBe(true)
     expect(shown(false).match(/\d %/g)).toEqual(['1 %', '7 %'])
+  })
+
+  test("draws a pod's phase too, below what is told meanwhile; elsewhere it is a sentence", () => {
+    const shown = (live: boolean, columns = 60) => {
+      const said: string[] = []
+      const story = new Story((text) => said.push(text), { live, color: false, columns: () => columns })
+      story.phase({ short: 'pulling image', sentence: 'pod p is pulling image i on n' })
+      story.detail('commit c')
+      story.done('to NFS', 'all there')
+      return said.join('').split('\r\u001b[2K')
+    }
+    const [indent, drawn] = [' '.repeat(13), `${' '.repeat(13)}pulling image`]
+    expect(shown(true)).toEqual(['', drawn, `${indent}commit c\n`, drawn, '✓ to NFS     all there\n'])
+    expect(shown(true, 12)[1]).toBe('  pulling i')
+    expect(shown(false)).toEqual([
+      `${indent}pod p is pulling image i on n\n${indent}commit c\n✓ to NFS     all there\n`,
+    ])
   })
 })

@@ -1,0 +1,120 @@
+import { describe, expect, test } from 'vitest'
+import { Follower } from '../../scripts/lib/follow.mts'
+import { KubectlError } from '../../scripts/lib/kubectl.mts'
+import type { Job, Metadata, Pod } from '../../scripts/lib/objects.mts'
+import { transferOptions } from '../../scripts/lib/options.mts'
+import type { Session } from '../../scripts/lib/session.mts'
+import { readSettings } from '../../scripts/lib/settings.mts'
+import { Story } from '../../scripts/lib/story.mts'
+
+const GATED = { state: 'failed', cause: 'gated', detail: 'the repository is gated', next: 'ask for access' }
+const DONE = { state: 'done', commit: 'c', files: 3, bytes: 9, moved: 4, files_moved: 2, seconds: 1 }
+const failed = { type: 'Failed', status: 'True', reason: 'PodFailurePolicy' }
+const complete = { type: 'Complete', status: 'True' }
+
+function metadata(name: string, uid: string): Metadata {
+  return { name, uid, resourceVersion: '1', creationTimestamp: '2026-01-01T00:00:00Z' }
+}
+
+function job(conditions: Job['status']['conditions'] = [], counts: Partial<Job['status']> = {}): Job {
+  const template = { metadata: {}, spec: { containers: [] } }
+  return {
+    kind: 'Job',
+    metadata: metadata('j', 'J'),
+    spec: { backoffLimit: 1, template },
+    status: { conditions, ...counts },
+  }
+}
+
+function pod(name: string, exitCode: number, message?: object): Pod {
+  const terminated = { exitCode, ...(message ? { message: JSON.stringify(message) } : {}) }
+  return {
+    kind: 'Pod',
+    metadata: metadata(name, name),
+    spec: { nodeName: 'n', containers: [{ name: 'mover', image: 'i', resources: {} }] },
+    status: {
+      phase: exitCode === 0 ? 'Succeeded' : 'Failed',
+      containerStatuses: [{ name: 'mover', state: { terminated } }],
+    },
+  }
+}
+
+type Look = { job: Job; pods: Pod[] } | Error
+
+/** Follows a Job that looks like this, one look after the other; the last one stays. */
+async function follow(looks: Look[], args: string[] = []) {
+  const said: string[] = []
+  const asked: string[] = []
+  let count = 0
+  let now = looks[0] as Look
+  const cluster = {
+    find: async () => {
+      now = looks[Math.min(count++, looks.length - 1)] as Look
+      if (now instanceof Error) throw now
+      return now.job
+    },
+    list: async (kinds: string, selector: string) => {
+      asked.push(`${kinds} ${selector}`)
+      return now instanceof Error ? [] : now.pods
+    },
+    events: async () => [],
+    followLog: async () => ({ code: 0, stdout: '', stderr: '' }),
+    command: (...words: string[]) => words.join(' '),
+  }
+  const session = {
+    cluster,
+    settings: readSettings('x', [...transferOptions], ['--model', 'a/b', ...args], {}),
+    story: new Story((text) => said.push(text)),
+    again: 'AGAIN',
+    signal: new AbortController().signal,
+  } as unknown as Session
+  const end = await new Follower(session, metadata('j', 'J'), true).run().catch((error: unknown) => error)
+  return { end, said: said.join(''), asked }
+}
+
+describe('a Job that is followed', () => {
+  test('is not said to try again when its condition is yet to come, and what failed is permanent', async () => {
+    const pods = [pod('p', 64, GATED)]
+    const { end, said } = await follow([
+      { job: job(), pods },
+      { job: job([failed], { failed: 1 }), pods },
+    ])
+    expect(end).toMatchObject({ reason: 'gated' })
+    expect(said).not.toContain('tries again')
+  })
+
+  test('nor when it was the last of its pods', async () => {
+    const pods = [pod('p1', 1), pod('p2', 1)]
+    const { said } = await follow([
+      { job: job([], { failed: 1 }), pods: pods.slice(0, 1) },
+      { job: job([], { failed: 1 }), pods },
+      { job: job([failed], { failed: 2 }), pods },
+    ])
+    expect(said.match(/pod \w+ .*tries again/g)).toEqual([expect.stringContaining('pod p1 ')])
+  })
+
+  test('reports what its last pod moved, and that others were before it', async () => {
+    const pods = [pod('p1', 1), pod('p2', 0, DONE)]
+    const { end, asked } = await follow([{ job: job([complete], { failed: 1 }), pods }])
+    expect(end).toMatchObject({ moved: 4, filesMoved: 2, earlierPods: 1 })
+    expect(asked[0], 'by labels that every Job has').toBe('pods batch.kubernetes.io/controller-uid=J')
+  })
+
+  test('and cannot be looked at any more goes on: how to come back is said', async () => {
+    const forbidden = new KubectlError('forbidden', 'jobs.batch is forbidden', 'ask')
+    const { end, said } = await follow([{ job: job(), pods: [] }, forbidden])
+    expect(end).toBe(forbidden)
+    expect(said).toMatch(/Job j goes on in the cluster; to stop it: delete job j\n +follow it again: AGAIN\n$/)
+  })
+
+  test('when nobody answers at the timeout: nothing is claimed, and why is said', async () => {
+    const away = new KubectlError('unreachable', 'the cluster of context c does not answer: refused', 'check')
+    const { end, said } = await follow([{ job: job(), pods: [] }, away], ['--timeout', '1'])
+    expect(end).toMatchObject({ reason: 'timeout', exitCode: 124 })
+    expect((end as Error).message).toMatch(
+      /^whether Job j is done after 1 s is not known: for [\d.]+ s the cluster of context c does not answer: refused$/,
+    )
+    expect(said).toContain('goes on in the cluster, if it is not done; to stop it')
+    expect(said.match(/to stop it/g)).toHaveLength(1)
+  })
+})
