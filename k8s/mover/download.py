@@ -33,6 +33,7 @@ ROUNDS = 3
 # A lock whose holder shows no life for this long belongs to nobody that could finish, and how often this run shows its own:
 # it may hash for hours, or wait as long as Spaces asks for, before it writes the next byte of what it has locked.
 HELD_SECONDS = 600.0
+LIFE_SECONDS = 30.0
 # How often the lock of another live run is tried again.
 LOCK_SECONDS = 1.0
 
@@ -166,6 +167,7 @@ class Download:
         self._discard_partials({self._volume.partial(file) for file in missing})
         candidates = self._candidates(missing, unchanged)
         self._check_space([file for file in missing if file not in candidates], gone)
+        threading.Thread(target=self._show_life, name="life", daemon=True).start()
         self._volume.make_parents(DOWNLOAD_SENTINEL)
         old_paths = [(File(path, 0, ""), None) for path in sorted(known | wanted)]
         self._volume.append_journal([*old_paths, *unchanged], begun=self._identity)
@@ -198,6 +200,13 @@ class Download:
             print(f"left alone: {len(unknown)} files that no evidence lists, such as {unknown[0]}", flush=True)
         self._write_evidence()
         self._tidy()
+
+    def _show_life(self) -> None:
+        while not self._stop.wait(LIFE_SECONDS):
+            try:
+                self._volume.show_life()
+            except Failure as failure:
+                print(f"could not show other runs that this one lives: {failure.detail}", flush=True)
 
     def _write_evidence(self) -> None:
         """Writes it, and takes it back where the files behind it are not those that were proved, or another run has begun."""
@@ -406,11 +415,13 @@ class Download:
                 seen, since = mark, time.monotonic()
             elif time.monotonic() - since > HELD_SECONDS:
                 raise Failure(
-                    "volume-io", f"another run holds {file.path} and has written nothing for {HELD_SECONDS:.0f} s"
+                    "volume-io",
+                    f"another run holds {file.path} and has shown no life for {HELD_SECONDS:.0f} s",
+                    next="look for another run of this model that hangs, in other clusters too, and end it; then run again",
                 )
         mark = self._volume.mark(file.path)
         if mark is not None and mark.size == file.size and mark != self._refuted.get(file.path) and self._is_good(file):
-            os.close(descriptor)
+            self._volume.close_partial(file, descriptor)
             return None
         return self._go_on(file, descriptor)
 

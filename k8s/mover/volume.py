@@ -10,6 +10,7 @@ import json
 import os
 import secrets
 import stat
+import threading
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
@@ -82,6 +83,9 @@ class Volume:
     def __init__(self, root: Path, model: str) -> None:
         self._root = root
         self.folder = root / model
+        # The partials that this run has locked, as they were when it last showed that it lives.
+        self._held: dict[str, Mark | None] = {}
+        self._lock = threading.Lock()
 
     def read(self, name: str) -> tuple[bytes, os.stat_result] | None:
         """A document's bytes and status, or None when it is not there; no bytes where it is too large to be one."""
@@ -144,13 +148,41 @@ class Volume:
     def open_partial(self, file: File) -> int | None:
         """Opens (or makes) the partial for reading and writing under a lock; None while another run holds it."""
         with naming(self.partial(file)):
-            return self._open_locked(self.partial(file), os.O_CREAT)
+            descriptor = self._open_locked(self.partial(file), os.O_CREAT)
+        if descriptor is not None:
+            with self._lock:
+                self._held[self.partial(file)] = None
+        return descriptor
+
+    def close_partial(self, file: File, descriptor: int) -> None:
+        """Gives the partial back as it is."""
+        self._let_go(file)
+        os.close(descriptor)
+
+    def show_life(self) -> None:
+        """Touches the partials that are locked and were not written lately, for whoever waits for one of them."""
+        with self._lock:
+            held = list(self._held)
+        for name in held:
+            # A touch that came after the rename would make the file another one than was proved.
+            with self._lock, naming(name):
+                if name not in self._held:
+                    continue
+                mark = self.mark(name)
+                if mark is not None and mark == self._held[name]:
+                    os.utime(self.folder / name, follow_symlinks=False)
+                self._held[name] = mark
+
+    def _let_go(self, file: File) -> None:
+        with self._lock:
+            self._held.pop(self.partial(file), None)
 
     def place(self, file: File, descriptor: int) -> Mark | None:
         """Puts the partial behind the descriptor in its place, closes it and gives the file's mark.
 
         None when the partial is no longer there under its name: another run took it away.
         """
+        self._let_go(file)
         with naming(file.path):
             named = self._still_names(self.partial(file), descriptor)
             if named:

@@ -266,6 +266,42 @@ for (const name of ['config.json', WEIGHTS]) {
   })
 }
 
+test('a run of hop 2 waits as long as the other one lives, though that writes nothing', async () => {
+  rig.stage(first)
+  const held = gate<SpacesRequest>()
+  const fault = rig.spaces.faults.add({ match: spacesReads(WEIGHTS), act: held.act })
+  const slow = await forks.start('download', { patch: 'import download; download.LIFE_SECONDS = 0.1' })
+  await held.arrived
+  fault.remove()
+  const fast = await forks.start('download', { env: OTHER, patch: 'import download; download.HELD_SECONDS = 2' })
+  await fast.says('waiting: another run is writing')
+  const since = Date.now()
+  const partial = (await rig.files()).find((name) => name.startsWith(WEIGHTS)) ?? ''
+  await expect
+    .poll(async () => (await stat(rig.file(partial))).mtimeMs, { timeout: 20_000 })
+    .toBeGreaterThan(since + 4000)
+  held.open()
+  for (const end of await Promise.all([slow.end, fast.end])) expect(end, end.log).toMatchObject({ status: 0 })
+  await rig.expectDownloaded(first)
+})
+
+test('a run of hop 2 gives a lock up whose holder shows no life, and says what to look for', async () => {
+  rig.stage(first)
+  const held = gate<SpacesRequest>()
+  const fault = rig.spaces.faults.add({ match: spacesReads(WEIGHTS), act: held.act })
+  const hung = await forks.start('download', { patch: 'import download; download.LIFE_SECONDS = 1e6' })
+  await held.arrived
+  fault.remove()
+  const patch = 'import download; download.HELD_SECONDS = 1'
+  const end = await (await forks.start('download', { env: OTHER, patch })).end
+  expect(end, end.log).toMatchObject({ status: 1, message: { cause: 'volume-io' } })
+  expect(end.message?.detail).toContain(WEIGHTS)
+  expect(end.message?.next).toContain('another run of this model')
+  held.open()
+  expect(await hung.end).toMatchObject({ status: 0 })
+  await rig.expectDownloaded(first)
+})
+
 test('a run at another commit leaves the partials of a live one alone, and neither ends in false evidence', async () => {
   rig.stage(first, { commit: 'a'.repeat(40) })
   const held = gate<SpacesRequest>()
