@@ -68,7 +68,7 @@ export class PodRun {
   update(pod: Pod): void {
     this.#pod = pod
     const { deletionTimestamp, deletionGracePeriodSeconds = 0 } = pod.metadata
-    if (deletionTimestamp && !this.#silent) this.#terminate(deletionGracePeriodSeconds * 1000)
+    if (deletionTimestamp && !this.#silent && !this.#ended) this.#terminate(deletionGracePeriodSeconds * 1000)
   }
 
   /** Something changed that a waiting pod may wait for. */
