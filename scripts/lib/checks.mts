@@ -2,10 +2,17 @@ import path from 'node:path'
 import { quote } from 'zx'
 import { runChild } from './child.mts'
 import { Failure } from './failure.mts'
-import type { Kubectl, Versions } from './kubectl.mts'
+import type { Kubectl, Rules, Versions } from './kubectl.mts'
 import { type JobKind, type JobManifest, renderJob } from './manifest.mts'
 import type { Node, PersistentVolumeClaim, Pod } from './objects.mts'
-import { claimPermissions, jobPermissions, missingPermissions, removalPermissions } from './permissions.mts'
+import {
+  claimPermissions,
+  jobPermissions,
+  missingPermissions,
+  type Permission,
+  releasePermissions,
+  removalPermissions,
+} from './permissions.mts'
 import { placementProblem } from './placement.mts'
 import type { Settings } from './settings.mts'
 import { decideStorage, readStorage, wantedClaim } from './storage.mts'
@@ -60,6 +67,11 @@ export async function checksFor(
     asked ??= cluster.versions()
     return asked
   }
+  let told: Promise<Rules> | undefined
+  const rights = async (wanted: readonly Permission[]) => {
+    told ??= cluster.rules()
+    return permissionFindings(await told, wanted, cluster)
+  }
   const permissions = [
     ...(jobs.length > 0 ? jobPermissions() : []),
     ...(removes ? removalPermissions() : []),
@@ -72,17 +84,14 @@ export async function checksFor(
     {
       title: 'permissions',
       inNamespace: true,
-      look: async () => {
-        const rules = await cluster.rules()
-        return rules.incomplete ? [] : permissionFindings(missingPermissions(rules, permissions), cluster)
-      },
+      look: () => rights(permissions),
     },
     ...secretsOf(manifests).map(({ name, optional }) => ({
       title: `Secret ${name}`,
       inNamespace: true,
       look: async () => secretFindings(name, optional, await cluster.secretKeys(name), cluster),
     })),
-    ...(claim === 'bind' ? [{ title: 'storage', look: () => storageFindings(cluster, settings) }] : []),
+    ...(claim === 'bind' ? [{ title: 'storage', look: () => storageFindings(cluster, settings, rights) }] : []),
     ...(claim === 'mount'
       ? [
           {
@@ -140,12 +149,17 @@ async function namespaceFindings(cluster: Kubectl): Promise<Finding[]> {
   )
 }
 
-export function permissionFindings(missing: readonly string[], { context, namespace }: Kubectl): Finding[] {
+export function permissionFindings(
+  rules: Rules,
+  wanted: readonly Permission[],
+  { context, namespace }: Kubectl,
+): Finding[] {
+  const missing = missingPermissions(rules, wanted)
   if (missing.length === 0) return []
-  return problem(
-    `these rights are missing in namespace ${namespace} of ${context}: ${missing.join('; ')}`,
-    'ask for a role that has them, or use another --context or --namespace',
-  )
+  const fact = `these rights are missing in namespace ${namespace} of ${context}: ${missing.join('; ')}`
+  const next = 'ask for a role that has them, or use another --context or --namespace'
+  // What the cluster's authorizers do not list they may grant all the same.
+  return [{ level: rules.incomplete ? 'skipped' : 'problem', fact, next }]
 }
 
 const SECRET_KEYS: Record<string, readonly string[]> = {
@@ -173,9 +187,14 @@ export function secretFindings(
   return [{ level: 'warning', fact: `${fact}: fine for public models only`, next: `${next}   (${lines})` }]
 }
 
-async function storageFindings(cluster: Kubectl, settings: Settings): Promise<Finding[]> {
+async function storageFindings(
+  cluster: Kubectl,
+  settings: Settings,
+  rights: (wanted: readonly Permission[]) => Promise<Finding[]>,
+): Promise<Finding[]> {
   const storage = await readStorage(cluster, settings)
   const decision = decideStorage(storage, await wantedClaim(storage, settings))
+  if (decision.action === 'release') return rights(releasePermissions(settings.pv))
   return decision.action === 'refuse' ? problem(decision.fact, decision.next) : []
 }
 

@@ -8,7 +8,7 @@ export interface Permission {
   name?: string
 }
 
-/** What following a Job to its end and replacing a finished one takes. */
+/** What following a Job to its end and replacing a finished one takes. A right to patch Jobs is used where it is there. */
 export function jobPermissions(): Permission[] {
   return [
     { group: 'batch', resource: 'jobs', verbs: ['get', 'list', 'create', 'delete'] },
@@ -22,7 +22,8 @@ export function jobPermissions(): Permission[] {
 /** What removing what Jobs left takes beside that. */
 export function removalPermissions(): Permission[] {
   return [
-    { group: 'batch', resource: 'jobs', verbs: ['get', 'list', 'delete'] },
+    // A removal begins suspended, so that it can look whether it is alone.
+    { group: 'batch', resource: 'jobs', verbs: ['get', 'list', 'delete', 'patch'] },
     { group: '', resource: 'pods', verbs: ['list', 'delete'] },
     { group: '', resource: 'configmaps', verbs: ['list', 'delete'] },
   ]
@@ -31,6 +32,11 @@ export function removalPermissions(): Permission[] {
 export function claimPermissions(claim: string, creates: boolean): Permission[] {
   const own: Permission = { group: '', resource: 'persistentvolumeclaims', verbs: ['get'], name: claim }
   return creates ? [own, { group: '', resource: 'persistentvolumeclaims', verbs: ['create'] }] : [own]
+}
+
+/** What taking the stale claimRef off a Released volume takes. */
+export function releasePermissions(volume: string): Permission[] {
+  return [{ group: '', resource: 'persistentvolumes', verbs: ['patch'], name: volume }]
 }
 
 /** Pure: `create, delete jobs` for what the rules do not grant. */

@@ -3,6 +3,7 @@ import {
   claimFindings,
   kubectlFindings,
   listReaders,
+  permissionFindings,
   secretFindings,
   serverFindings,
   unknownContext,
@@ -63,6 +64,12 @@ describe('permissions', () => {
   function line({ verbs, resource }: { verbs: readonly string[]; resource: string }): string {
     return `${verbs.join(', ')} ${resource}`
   }
+  test('that are not listed are a problem, unless there may be more than the list', () => {
+    const wanted = jobPermissions()
+    expect(permissionFindings({ resourceRules: [all], incomplete: true }, wanted, cluster)).toEqual([])
+    expect(permissionFindings({ resourceRules: tenant }, wanted, cluster)[0]?.level).toBe('problem')
+    expect(permissionFindings({ resourceRules: tenant, incomplete: true }, wanted, cluster)[0]?.level).toBe('skipped')
+  })
   test('for one object are enough where one is needed', () => {
     const rule = { verbs: ['get'], apiGroups: [''], resources: ['secrets'], resourceNames: ['mine'] }
     const wanted = { group: '', resource: 'secrets', verbs: ['get'] }
