@@ -1,9 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Failure } from './failure.mts'
 import { type Kubectl, KubectlError } from './kubectl.mts'
-import { annotation, type ConfigMapManifest, hashOf, type JobManifest, settingsOf } from './manifest.mts'
+import { annotation, askedOf, type ConfigMapManifest, hashOf, type JobManifest, settingsOf } from './manifest.mts'
 import type { Job, Metadata } from './objects.mts'
 import { Pace, timeoutFailure } from './pace.mts'
+import { askPatiently, unlessAway } from './patience.mts'
 import { isTrue } from './pod.mts'
 import type { Session } from './session.mts'
 
@@ -19,31 +20,29 @@ export interface Started {
 export type Decision =
   | { action: 'create' }
   | { action: 'wait-until-gone' }
-  | { action: 'replace'; reason: string }
-  | { action: 'join' }
+  | { action: 'replace'; job: Metadata; reason: string }
+  | { action: 'join'; job: Metadata }
   | { action: 'refuse'; fact: string; next: string }
 
 /** Pure: a running Job's work is never thrown away unasked, and a Job of another model is never taken for ours. */
 export function decide(found: Job | undefined, wanted: JobManifest, restart: boolean): Decision {
   if (!found) return { action: 'create' }
   if (found.metadata.deletionTimestamp) return { action: 'wait-until-gone' }
-  const { name } = found.metadata
-  const model = found.metadata.annotations?.[annotation.model]
-  const ours = model === wanted.metadata.annotations[annotation.model]
-  if (isFinished(found)) {
-    const whose = ours ? '' : ` of ${model ?? 'a model that it does not name'}: the names of both shorten to the same`
-    return { action: 'replace', reason: `finished Job ${name} deleted${whose}` }
-  }
-  if (!ours)
+  const job = found.metadata
+  const { name } = job
+  const model = job.annotations?.[annotation.model]
+  const finished = isFinished(found)
+  if (model !== wanted.metadata.annotations[annotation.model])
     return {
       action: 'refuse',
-      fact: `Job ${name} is running for ${model ? `another model, ${model}` : 'a model that it does not name'}: the names of both shorten to the same`,
-      next: 'wait until it is done, then run the same command again',
+      fact: `Job ${name} ${finished ? 'was' : 'is running'} for ${model ? `another model, ${model}` : 'a model that it does not name'}: the names of both shorten to the same`,
+      next: `${finished ? 'delete it when nobody needs its report any more' : 'wait until it is done'}, then run the same command again`,
     }
-  if (restart) return { action: 'replace', reason: `running Job ${name} stopped and deleted (--restart)` }
-  const running = settingsOf(found.spec)
+  if (finished) return { action: 'replace', job, reason: `finished Job ${name} deleted` }
+  if (restart) return { action: 'replace', job, reason: `running Job ${name} stopped and deleted (--restart)` }
+  const running = askedOf(found)
   const asked = settingsOf(wanted.spec)
-  if (hashOf(running) === hashOf(asked)) return { action: 'join' }
+  if (hashOf(running) === hashOf(asked)) return { action: 'join', job }
   return {
     action: 'refuse',
     fact: `Job ${name} is running with other settings: ${differences(running, asked)}`,
@@ -83,33 +82,28 @@ export async function startJob(
   const { cluster, settings, story, signal } = session
   const { name } = wanted.metadata
   const pace = new Pace(settings.timeout, signal, story)
-  let created = false
-  let waited = false
-  // Only the first look may stop a running Job: one that appears later is somebody else's start in the same moment.
-  let restart = settings.restart
-  for (;;) {
-    const look = () => cluster.find<Job>('job', name)
-    // Before anything was done, a cluster that does not answer is the answer.
-    const found = waited ? await pace.look(look, () => stuck(cluster, name)) : await look()
-    const decision = decide(found, wanted, restart)
+  const look = () => askPatiently(session, () => cluster.find<Job>('job', name))
+  const first = await look()
+  for (let found = first; ; found = await look()) {
+    // --restart is for the Job that was there: one that appears later is somebody else's start in the same moment.
+    const decision = decide(found, wanted, settings.restart && found?.metadata.uid === first?.metadata.uid)
     switch (decision.action) {
       case 'refuse':
         throw new Failure(decision.fact, decision.next)
       case 'join':
-        if (found) return { job: found.metadata, joined: !created }
-        break
-      case 'create':
-        await provide(cluster, mover)
-        created = await apply(cluster, wanted)
-        break
+        return { job: decision.job, joined: true }
+      case 'create': {
+        const created = await unlessAway(pace, () => create(cluster, wanted, mover))
+        if (!created) break
+        // Before there was a Job that uses it, clean may have taken it for nobody's.
+        await unlessAway(pace, () => provide(cluster, mover))
+        return { job: created.metadata, joined: false }
+      }
       case 'replace':
-        restart = false
-        // Done before we looked again: a Job that takes less time than a look. It is the result that we wait for.
-        if (found && created) return { job: found.metadata, joined: false }
-        if (found && (await cluster.deleteJob(found.metadata, 'Foreground'))) story.begun(title, decision.reason)
+        if (await unlessAway(pace, () => cluster.deleteJob(decision.job, 'Foreground')))
+          story.begun(title, decision.reason)
         break
       case 'wait-until-gone':
-        waited = true
         if (pace.over) throw stuck(cluster, name)
         await pace.wait()
     }
@@ -135,14 +129,17 @@ async function provide(cluster: Kubectl, mover: ConfigMapManifest): Promise<void
   }
 }
 
-/** False when somebody else has created it in the meantime; the next look tells whether it suits us. */
-async function apply(cluster: Kubectl, wanted: JobManifest): Promise<boolean> {
+/** Undefined when somebody else was first; the next look tells whether their Job suits us. */
+async function create(
+  cluster: Kubectl,
+  wanted: JobManifest,
+  mover: ConfigMapManifest,
+): Promise<Pick<Job, 'metadata'> | undefined> {
+  await provide(cluster, mover)
   try {
-    return (await cluster.apply(wanted)) === 'created'
+    return await cluster.create<Job>(wanted)
   } catch (error) {
-    // A Job's template cannot be changed: the other one has other settings, or another version of the mover.
-    if (error instanceof KubectlError && ['exists', 'conflict', 'invalid'].includes(error.reason))
-      if (await cluster.find('job', wanted.metadata.name)) return false
+    if (error instanceof KubectlError && error.reason === 'exists') return undefined
     throw error
   }
 }

@@ -133,14 +133,9 @@ export class Kubectl {
     return JSON.parse(await this.#ask(args, JSON.stringify(manifest))) as T
   }
 
-  /** kubectl's own word for what happened: created, configured or unchanged. */
-  async apply(manifest: object): Promise<string> {
-    const said = await this.#ask(['apply', '--filename=-'], JSON.stringify(manifest))
-    return said.trim().split(' ').at(-1) ?? ''
-  }
-
-  async create(manifest: object): Promise<void> {
-    await this.#ask(['create', '--filename=-'], JSON.stringify(manifest))
+  /** Gives the object as it was stored. Not `apply`: that takes one that is there for ours, and the right to patch it. */
+  async create<T extends Item>(manifest: object): Promise<T> {
+    return JSON.parse(await this.#ask(['create', '--filename=-', '--output=json'], JSON.stringify(manifest))) as T
   }
 
   async patch(kind: string, name: string, operations: readonly Patch[]): Promise<void> {

@@ -5,15 +5,18 @@ import { parse } from 'yaml'
 import { runChild } from './child.mts'
 import { Failure } from './failure.mts'
 import { slugOf } from './model.mts'
-import type { Container, EnvVar, JobSpec, PersistentVolumeClaim } from './objects.mts'
+import type { Container, EnvVar, Job, JobSpec, PersistentVolumeClaim } from './objects.mts'
 import { options } from './options.mts'
-import { parseQuantity } from './quantity.mts'
+import { canonicalQuantity, parseQuantity } from './quantity.mts'
 import type { Settings } from './settings.mts'
 
 export const annotation = {
   model: 'model-storage-pipeline/model',
   settings: 'model-storage-pipeline/settings',
   settingsHash: 'model-storage-pipeline/settings-hash',
+  /** Which run has made the Job of an errand, and that another one follows it too. */
+  run: 'model-storage-pipeline/run',
+  joined: 'model-storage-pipeline/joined',
 } as const
 
 export interface JobManifest {
@@ -107,8 +110,7 @@ export async function renderMover(namespace: string): Promise<ConfigMapManifest>
 /**
  * What decides the outcome of a Job, read off its pod template: image, limits, claim and environment.
  *
- * Read off and not noted down, so that a Job started by hand can be compared as well. The mover's version is no
- * part of it: a running Job is joined from a newer checkout too.
+ * The mover's version is no part of it: a running Job is joined from a newer checkout too.
  */
 export function settingsOf(spec: JobSpec): Record<string, string> {
   const { containers, volumes = [] } = spec.template.spec
@@ -116,9 +118,18 @@ export function settingsOf(spec: JobSpec): Record<string, string> {
   const found: Record<string, string> = {}
   for (const { name, value, valueFrom } of mover?.env ?? []) if (!valueFrom) found[name] = value ?? ''
   if (mover) found.image = mover.image
-  if (mover?.resources.limits?.memory) found.memory = mover.resources.limits.memory
+  if (mover?.resources.limits?.memory) found.memory = canonicalQuantity(mover.resources.limits.memory)
   for (const { persistentVolumeClaim: claim } of volumes) if (claim) found.claim = claim.claimName
   return Object.fromEntries(Object.entries(found).sort(([a], [b]) => (a < b ? -1 : 1)))
+}
+
+/**
+ * What a Job was asked for, as it notes itself: the server writes quantities in its own way, and an admission webhook
+ * may have put another image or more variables in. A Job that was started by hand has no more than its template.
+ */
+export function askedOf({ metadata, spec }: Job): Record<string, string> {
+  const noted = metadata.annotations?.[annotation.settings]
+  return noted ? JSON.parse(noted) : settingsOf(spec)
 }
 
 /** Ten hex digits of the SHA-256 of some texts by name. */

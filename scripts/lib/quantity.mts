@@ -21,3 +21,12 @@ export function parseQuantity(text: string): number | undefined {
   if (!match) return undefined
   return Number(`${match[1]}${match[2] ?? ''}`) * (UNITS[match[3] ?? ''] ?? 1)
 }
+
+/** The same text for the same amount: `4096Mi` and `4294967296` are `4Gi`. */
+export function canonicalQuantity(text: string): string {
+  let amount = parseQuantity(text)
+  if (!amount) return text
+  const units = ['', 'Ki', 'Mi', 'Gi', 'Ti', 'Pi', 'Ei']
+  for (; amount % 1024 === 0 && units.length > 1; amount /= 1024) units.shift()
+  return `${amount}${units[0]}`
+}

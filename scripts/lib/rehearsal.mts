@@ -71,37 +71,51 @@ class Rehearsal extends Kubectl {
     return found
   }
 
-  override async apply(manifest: object): Promise<string> {
-    await this.create(manifest)
-    return 'created'
-  }
-
-  override async create(manifest: object): Promise<void> {
+  override async create<T extends Item>(manifest: object): Promise<T> {
     const { kind, metadata } = manifest as Manifest
     // Under its own name there may still be the object that it is going to replace.
     const free = { ...manifest, metadata: { ...metadata, name: `dry-run-${randomBytes(4).toString('hex')}` } }
     const stored = await this.#ask(() => this.tryOut<Item>(free))
-    const pretended = { ...manifest, status: {}, metadata: { uid: 'dry-run', ...stored?.metadata, ...metadata } }
+    const pretended = {
+      ...manifest,
+      status: {},
+      metadata: { uid: 'dry-run', ...stored?.metadata, ...metadata },
+    } as unknown as T
     this.made += 1
     this.#steps.push(`---\n${yamlOf(manifest)}`.trimEnd())
-    this.#pretended.set(`${KINDS[kind] ?? kind}/${metadata.name}`, pretended as unknown as Item)
+    this.#pretended.set(`${KINDS[kind] ?? kind}/${metadata.name}`, pretended)
     if (kind === 'PersistentVolumeClaim') await this.#bind()
+    return pretended
   }
 
   override async patch(kind: string, name: string, operations: readonly Patch[]): Promise<void> {
+    const step = `# ${this.command('patch', kind, name, '--type=json', `--patch=${JSON.stringify(operations)}`)}`
+    if (kind !== 'pv') {
+      this.#steps.push(step)
+      return
+    }
     const found = await this.find<PersistentVolume>(kind, name)
     if (!found) return
     await this.tryPatch(kind, name, operations)
-    this.#steps.push(`# ${this.command('patch', kind, name, '--type=json', `--patch=${JSON.stringify(operations)}`)}`)
+    this.#steps.push(step)
     const { claimRef: _, ...spec } = found.spec
     this.#pretended.set(`${kind}/${name}`, { ...found, spec, status: { phase: 'Available' } } as Item)
     await this.#bind()
+  }
+
+  override async list<T extends Item>(kinds: string, selector: string): Promise<T[]> {
+    return (await this.#ask(() => super.list<T>(kinds, selector))) ?? []
   }
 
   override async deleteJob(job: Metadata): Promise<boolean> {
     const pretended = this.#pretended.get(`job/${job.name}`)
     this.#pretended.set(`job/${job.name}`, undefined)
     if (!pretended) this.#steps.push(`# ${this.command('delete', 'job', job.name, '--cascade=foreground')}`)
+    return true
+  }
+
+  override async deleteObject(kind: 'pods' | 'configmaps', { name }: Metadata): Promise<boolean> {
+    this.#steps.push(`# ${this.command('delete', kind, name)}`)
     return true
   }
 

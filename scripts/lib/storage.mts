@@ -3,6 +3,7 @@ import { type Kubectl, KubectlError } from './kubectl.mts'
 import { type ClaimManifest, renderClaim } from './manifest.mts'
 import type { PersistentVolume, PersistentVolumeClaim } from './objects.mts'
 import { Pace } from './pace.mts'
+import { askPatiently, unlessAway } from './patience.mts'
 import type { Session } from './session.mts'
 import type { Settings } from './settings.mts'
 
@@ -18,7 +19,7 @@ export interface Storage {
 export type StorageDecision =
   | { action: 'nothing'; sentence: string }
   | { action: 'release'; resourceVersion: string }
-  | { action: 'apply' }
+  | { action: 'create' }
   /** The controllers are at it. */
   | { action: 'wait' }
   | { action: 'refuse'; fact: string; next: string }
@@ -53,10 +54,13 @@ export function decideStorage(storage: Storage, wanted: ClaimManifest): StorageD
 /** Brings the claim to Bound on its volume; gives what was done, or why it was done already, in a sentence. */
 export async function bindStorage(session: Session): Promise<string> {
   const { settings, cluster, story, signal } = session
-  const pace = new Pace(GRACE_SECONDS, signal, story)
+  const grace = () => new Pace(GRACE_SECONDS, signal, story)
+  let pace = grace()
   const done: string[] = []
   for (;;) {
-    const storage = await readStorage(cluster, settings)
+    // Of a look that the cluster's silence has held up, the controllers have not had their time yet.
+    const late = pace.over
+    const storage = await askPatiently(session, () => readStorage(cluster, settings))
     const wanted = await wantedClaim(storage, settings)
     const decision = decideStorage(storage, wanted)
     switch (decision.action) {
@@ -65,16 +69,30 @@ export async function bindStorage(session: Session): Promise<string> {
       case 'nothing':
         return done.length === 0 ? `${decision.sentence} (was already)` : `${decision.sentence} (${done.join('; ')})`
       case 'release':
-        if (await release(cluster, settings.pv, decision.resourceVersion))
-          done.push(`${settings.pv} was Released: its stale claimRef is removed`)
+        if (!(await unlessAway(pace, () => release(cluster, settings.pv, decision.resourceVersion)))) break
+        done.push(`${settings.pv} was Released: its stale claimRef is removed`)
+        pace = grace()
         break
-      case 'apply':
-        done.push(`PVC ${await cluster.apply(wanted)}`)
+      case 'create':
+        if (!(await unlessAway(pace, () => create(cluster, wanted)))) break
+        done.push('PVC created')
+        pace = grace()
         break
       case 'wait':
     }
-    if (pace.over) throw await pending(cluster, storage.claim, settings)
+    if (late && pace.over) throw await pending(cluster, storage.claim, settings)
     await pace.wait()
+  }
+}
+
+/** False when somebody else has made it since it was looked for: then it is looked at again. */
+async function create(cluster: Kubectl, claim: ClaimManifest): Promise<boolean> {
+  try {
+    await cluster.create(claim)
+    return true
+  } catch (error) {
+    if (error instanceof KubectlError && error.reason === 'exists') return false
+    throw error
   }
 }
 
@@ -183,7 +201,7 @@ function nextStep({ claim, volume }: Storage): StorageDecision {
   const phase = volume.status?.phase
   if (phase === 'Released') return { action: 'release', resourceVersion: volume.metadata.resourceVersion }
   // What is left with a claim, or with a volume still Bound to the last one, is the controller's to do.
-  return claim || phase === 'Bound' ? { action: 'wait' } : { action: 'apply' }
+  return claim || phase === 'Bound' ? { action: 'wait' } : { action: 'create' }
 }
 
 async function pending(

@@ -62,16 +62,27 @@ describe('under the name of the wanted Job there is', () => {
     [
       'one that is done with another model',
       found({ model: 'org/m-1', ended: 'Complete' }),
-      false,
-      'replace',
-      /org\/m-1/,
+      true,
+      'refuse',
+      /was for another model, org\/m-1/,
     ],
+    ['one that is done with nobody knows what', found({ model: null, ended: 'Failed' }), false, 'refuse', /report/],
     ['one that runs for nobody knows what', found({ model: null }), false, 'refuse', /does not name/],
   ])('%s', (_, there, restart, action, words = /(?:)/) => {
     const decision = decide(there, wanted(), restart)
     expect(decision.action).toBe(action)
     expect(JSON.stringify(decision)).toMatch(words)
   })
+})
+
+test('a Job is compared by what it was asked for, and one without notes by its template', () => {
+  const changed = found({ revision: 'put in by a webhook' })
+  const asked = JSON.stringify({ REVISION: 'main', image: 'python', memory: '3Gi' })
+  changed.metadata.annotations = { ...changed.metadata.annotations, [annotation.settings]: asked }
+  expect(decide(changed, wanted(), false).action).toBe('join')
+  const byHand = found({})
+  for (const { resources } of byHand.spec.template.spec.containers) resources.limits = { memory: '3072Mi' }
+  expect(decide(byHand, wanted(), false).action).toBe('join')
 })
 
 test('differences name each setting and both sides, but no value that may be a secret', () => {

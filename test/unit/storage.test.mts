@@ -58,8 +58,8 @@ describe('claim and volume:', () => {
     ['bound, the volume hidden', { claim: claim('Bound'), volume: 'hidden' }, 'nothing', /not permitted/],
     ['none, the volume hidden', { claim: undefined, volume: 'hidden' }, 'refuse', /not permitted/],
     ['pending, the volume hidden', { claim: claim('Pending'), volume: 'hidden' }, 'refuse', /Pending/],
-    ['none, the volume free', { claim: undefined, volume: volume('Available') }, 'apply'],
-    ['none, the volume kept for us', { claim: undefined, volume: volume('Available', 'ns/c/') }, 'apply'],
+    ['none, the volume free', { claim: undefined, volume: volume('Available') }, 'create'],
+    ['none, the volume kept for us', { claim: undefined, volume: volume('Available', 'ns/c/') }, 'create'],
     ['none, the volume released by us', { claim: undefined, volume: volume('Released', 'ns/c/old') }, 'release'],
     [
       'pending, the volume released by us',
