@@ -1,12 +1,14 @@
+import { randomUUID } from 'node:crypto'
 import { Failure } from './failure.mts'
 import { Follower, JobGone } from './follow.mts'
-import { isFinished, removeJob, startJob } from './job.mts'
-import { type JobKind, type JobManifest, renderJob, renderMover, type Variables } from './manifest.mts'
-import type { Job } from './objects.mts'
+import { removeJob, startJob } from './job.mts'
+import { type Kubectl, KubectlError } from './kubectl.mts'
+import { annotation, type JobKind, type JobManifest, renderJob, renderMover, type Variables } from './manifest.mts'
+import type { Job, Metadata } from './objects.mts'
 import type { MoverDone } from './report.mts'
 import type { Session } from './session.mts'
 
-/** A net for a script that was killed: an errand's Job is deleted as soon as its answer is known. */
+/** A net for a script that was killed, and for a Job that two have followed: else it is deleted once its answer is known. */
 const TTL_SECONDS = 60
 const TRIES = 3
 const TIDY_SECONDS = 10
@@ -19,38 +21,66 @@ export interface Errand {
   doing: string
   variables?: Variables
   edit?: (manifest: JobManifest) => void
+  /** Asked once the Job is there and before it has a pod; what it throws takes the Job back. */
+  check?: () => Promise<void>
 }
 
-/** Runs the Job to its end and gives its report; the Job is gone afterwards, also when we are interrupted. */
+/** Runs the Job to its end and gives its report; a Job that we made for us alone is gone afterwards, also when we are interrupted. */
 export async function runErrand(session: Session, errand: Errand): Promise<MoverDone | undefined> {
   const { settings, story, cluster } = session
-  const { title, kind, doing, variables, edit } = errand
+  const { title, kind, doing, variables, edit, check } = errand
   const mover = await renderMover(settings.namespace)
   const manifest = await renderJob(kind, settings, mover.metadata.name, variables)
   edit?.(manifest)
   manifest.spec.ttlSecondsAfterFinished = TTL_SECONDS
-  const before = await cluster.find('job', manifest.metadata.name)
+  if (check) manifest.spec.suspend = true
+  const run = randomUUID()
+  manifest.metadata.annotations[annotation.run] = run
   for (let tries = 1; ; tries += 1) {
     try {
       const { job, joined } = await startJob(session, title, manifest, mover)
+      if (!joined && check) await resumeAfter(session, job, check)
       story.begun(title, joined ? `Job ${job.name} is running already: joined` : `Job ${job.name} ${doing}`)
       if (settings.dryRun) return undefined
+      if (joined) await noteJoined(cluster, job)
       return await new Follower(session, job, false).run()
     } catch (error) {
       // Somebody else is on the same errand and was done first: the Job was theirs to delete.
       if (!(error instanceof JobGone) || tries === TRIES) throw error
     } finally {
-      await tidyUp(session, manifest.metadata.name, before?.metadata.uid)
+      await tidyUp(session, manifest.metadata.name, run)
     }
   }
 }
 
-/** Deletes the Job, unless it was somebody else's before us and still runs. An interruption does not stop this. */
-async function tidyUp({ cluster, story, signal }: Session, name: string, before: string | undefined): Promise<void> {
+async function resumeAfter({ cluster }: Session, { name, uid }: Metadata, check: () => Promise<void>): Promise<void> {
+  await check()
+  await cluster.patch('job', name, [
+    { op: 'test', path: '/metadata/uid', value: uid },
+    { op: 'replace', path: '/spec/suspend', value: false },
+  ])
+}
+
+/** Without the right to patch Jobs, whoever made it may delete it under us: then the errand is run again. */
+async function noteJoined(cluster: Kubectl, { name, uid }: Metadata): Promise<void> {
+  const path = `/metadata/annotations/${annotation.joined.replace('/', '~1')}`
+  try {
+    await cluster.patch('job', name, [
+      { op: 'test', path: '/metadata/uid', value: uid },
+      { op: 'add', path, value: 'true' },
+    ])
+  } catch (error) {
+    if (!(error instanceof KubectlError)) throw error
+  }
+}
+
+/** Deletes the Job if this run has made it and no other follows it. An interruption does not stop this. */
+async function tidyUp({ cluster, story, signal }: Session, name: string, run: string): Promise<void> {
   const door = cluster.afterInterruption()
   try {
     const job = await door.find<Job>('job', name)
-    if (!job || (job.metadata.uid === before && !isFinished(job))) return
+    const notes = job?.metadata.annotations
+    if (!job || notes?.[annotation.run] !== run || notes[annotation.joined]) return
     if (signal.aborted) await door.deleteJob(job.metadata, 'Background')
     else await removeJob(door, job.metadata, TIDY_SECONDS)
   } catch (error) {
