@@ -16,6 +16,7 @@ await main(
       'spaces',
       'nfs',
       'yes',
+      'dryRun',
       'context',
       'namespace',
       'timeout',

@@ -5,9 +5,11 @@ its paths stand in the journal. That goes last, and hop 2 reads it too, should t
 """
 
 import threading
+from collections.abc import Set
 from dataclasses import dataclass
 
 from evidence import DOWNLOAD_SENTINEL, PARTIAL, Evidence, File, NotEvidence, parse_evidence
+from failure import Failure
 from progress import Progress
 from settings import Settings
 from verify import named
@@ -38,6 +40,13 @@ class Holding:
             "leftovers": len(self.leftovers),
             **named("unknown", self.left),
         }
+
+    def check_gone(self, side: str, there: Set[str]) -> None:
+        """Holds a removal to what is there afterwards. Raises Failure("not-removed")."""
+        if again := sorted(there & (self.files.keys() | set(self.leftovers))):
+            raise Failure(
+                "not-removed", f"there again: {len(again)} of what was removed from {side}, such as {again[0]}"
+            )
 
 
 def read_evidence(body: bytes | None, name: str, model: str) -> Evidence | None:
@@ -71,6 +80,9 @@ class Clean:
         if self._settings.confirmed:
             self._progress.enter("removing")
             self._remove(holding)
+            # A partial that is there still is held by a run that is alive.
+            there = {path for path in self._volume.files() if not PARTIAL.search(path)}
+            holding.check_gone("the volume", there)
         return holding.report("the volume", self._settings.confirmed)
 
     def _look(self) -> Holding:

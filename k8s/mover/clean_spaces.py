@@ -50,6 +50,7 @@ class CleanSpaces:
         if self._settings.confirmed:
             self._progress.enter("removing")
             self._remove(holding, uploads, plan, listing)
+            holding.check_gone("Spaces", self._spaces.listing().objects.keys() - {PLAN})
         report = holding.report("Spaces", self._settings.confirmed)
         return {**report, "uploads": len(uploads.abandoned), "young_uploads": uploads.young}
 

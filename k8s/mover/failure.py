@@ -80,6 +80,8 @@ CAUSES: dict[str, Cause] = {
     "volume-obstacle": _permanent("move it away, then run the same command again"),
     "volume-io": _transient("check the NFS server and the mount, then run the same command again", tries=5),
     "mismatch": _permanent("run make model-to-nfs for this model: it moves what is missing or wrong"),
+    # a removal
+    "not-removed": _transient("stop whatever else writes to this model, then run the same command again", tries=1),
     # the pod itself
     "install": _transient(
         "check that the pod reaches its package index, or name a mirror with --pip-index-url", tries=1

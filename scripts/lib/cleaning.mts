@@ -1,9 +1,20 @@
 import { listReaders, readersOf } from './checks.mts'
-import { type Copy, describeCopy, describeLeft, isEmpty, lookAtCopies, removeCopy } from './copies.mts'
-import { exitCodes, Failure } from './failure.mts'
-import { removeJob } from './job.mts'
-import { type Leftovers, readLeftovers } from './leftovers.mts'
+import {
+  type Copy,
+  describeCopy,
+  describeLeft,
+  isEmpty,
+  lookAtCopy,
+  rehearseRemoval,
+  removeCopy,
+  sidesOf,
+} from './copies.mts'
+import { exitCodes, Failure, refusal } from './failure.mts'
+import { type Leftovers, OURS, readLeftovers } from './leftovers.mts'
+import type { ConfigMap, Job, Pod } from './objects.mts'
+import { Pace } from './pace.mts'
 import { askForYes, canAsk } from './question.mts'
+import { refuse } from './rivals.mts'
 import type { Result, Session } from './session.mts'
 import type { Settings } from './settings.mts'
 import { stage } from './stages.mts'
@@ -12,19 +23,32 @@ const TITLE = 'clean'
 /** Deleting a Job waits for its pods, which have ended. */
 const GONE_SECONDS = 30
 
+type Going = Job | Pod | ConfigMap
+type Gone = Omit<Leftovers, 'live'>
+const NONE: Gone = { jobs: [], pods: [], configMaps: [] }
+
 /** Refuses, before any call, a run that nobody could confirm. */
-export function checkConfirmable({ yes, quiet }: Settings): void {
-  if (yes || (canAsk() && !quiet)) return
+export function checkConfirmable({ yes, quiet, dryRun }: Settings): void {
+  if (yes || dryRun || (canAsk() && !quiet)) return
   const why = quiet ? '--quiet shows nothing that one could say yes to' : 'there is no terminal to ask at'
   throw new Failure(why, 'add --yes to remove without a question', exitCodes.usage)
 }
 
 /** Shows what a model left, asks, and removes it: the copies that were named, then its Jobs, then movers that nobody uses. */
 export function cleaned(session: Session): Promise<Result> {
-  const { settings, story } = session
+  const { settings, story, outcome } = session
   return stage(session, TITLE, async () => {
     const leftovers = await readIdle(session)
-    const copies = await lookAtCopies(session, TITLE)
+    const sides = sidesOf(settings)
+    if (settings.dryRun) {
+      const found = [...sides.map(({ address }) => address), ...describeLeftovers(leftovers)]
+      story.begun(TITLE, [`of ${settings.model} would be removed:`, ...found].join('\n'))
+      for (const side of sides) await rehearseRemoval(session, TITLE, side)
+      await removeLeftovers(session)
+      return { text: '' }
+    }
+    const copies: Copy[] = []
+    for (const side of sides) copies.push(await lookAtCopy(session, TITLE, side))
     const full = copies.filter((copy) => !isEmpty(copy))
     const lines = [...full.map(describeCopy), ...describeLeftovers(leftovers)]
     const left = copies.flatMap(describeLeft)
@@ -37,15 +61,21 @@ export function cleaned(session: Session): Promise<Result> {
     await confirm(session)
     // The answer may have taken its time.
     await readIdle(session)
-    for (const copy of full) await removeCopy(session, TITLE, copy)
-    const removed = await removeLeftovers(session)
-    session.outcome.facts.removed = documentOf(full, removed)
-    return tell(session, [
-      `of ${settings.model} was removed:`,
-      ...full.map(describeCopy),
-      ...describeLeftovers(removed),
-      ...left,
-    ])
+    const removed: Copy[] = []
+    const note = (gone: Gone) => {
+      outcome.facts.removed = documentOf(removed, gone)
+    }
+    note(NONE)
+    for (const copy of full) {
+      removed.push(await removeCopy(session, TITLE, copy))
+      note(NONE)
+    }
+    const { gone, stuck } = await removeLeftovers(session)
+    note(gone)
+    const told = [...removed.map(describeCopy), ...describeLeftovers(gone), ...removed.flatMap(describeLeft)]
+    if (stuck.length === 0) return tell(session, [`of ${settings.model} was removed:`, ...told])
+    if (told.length > 0) story.begun(TITLE, [`of ${settings.model} was removed:`, ...told].join('\n'))
+    throw stillThere(session, stuck)
   })
 }
 
@@ -56,17 +86,13 @@ function tell({ story }: Session, lines: readonly string[]): Result {
 }
 
 /** What the cluster keeps; refuses while anything still works on the model. */
-async function readIdle({ cluster, settings }: Session): Promise<Leftovers> {
-  const leftovers = await readLeftovers(cluster, settings.model)
-  const { live } = leftovers
-  if (live.length === 0) return leftovers
-  throw new Failure(
-    `${live.join(' and ')} of ${settings.model} ${live.length === 1 ? 'is' : 'are'} still running`,
-    'wait for the end, or delete what runs; then run the same command again',
-  )
+async function readIdle(session: Session): Promise<Leftovers> {
+  const leftovers = await readLeftovers(session.cluster, session.settings.model)
+  refuse(session, leftovers.live)
+  return leftovers
 }
 
-function describeLeftovers({ jobs, pods, configMaps }: Leftovers): string[] {
+function describeLeftovers({ jobs, pods, configMaps }: Gone): string[] {
   const kinds = [
     [jobs, 'finished Job', 'finished Jobs'],
     [pods, 'finished pod without a Job', 'finished pods without a Job'],
@@ -90,21 +116,51 @@ async function confirm({ settings, story, signal }: Session): Promise<void> {
   if (settings.yes) return
   if (await askForYes('  Remove all this?', signal)) return
   story.detail('')
-  throw new Failure('not confirmed: nothing was removed', 'answer yes, or add --yes')
+  throw refusal('not-confirmed', 'not confirmed: nothing was removed', 'answer yes, or add --yes')
 }
 
-/** Looks again, for the errands may have come and gone: Jobs first, since they are what uses a ConfigMap. */
-async function removeLeftovers({ cluster, settings }: Session): Promise<Leftovers> {
-  const { live, jobs, pods } = await readLeftovers(cluster, settings.model)
-  await Promise.all(jobs.map(({ metadata }) => removeJob(cluster, metadata, GONE_SECONDS)))
+/** What went, and what did not within some seconds. Looks again, for the errands may have come and gone. */
+async function removeLeftovers(session: Session): Promise<{ gone: Gone; stuck: Going[] }> {
+  const { cluster, settings } = session
+  const { jobs, pods } = await readLeftovers(cluster, settings.model)
+  // Foreground: the pods of a Job that is gone are gone.
+  await Promise.all(jobs.map(({ metadata }) => cluster.deleteJob(metadata, 'Foreground')))
   await Promise.all(pods.map(({ metadata }) => cluster.deleteObject('pods', metadata)))
-  // As late as can be: a Job that starts meanwhile may use one.
+  const stuck = await waitUntilGone(session, [...jobs, ...pods])
+  // Jobs first, since they are what uses a ConfigMap, and as late as can be: a Job that starts meanwhile may use one.
   const { configMaps } = await readLeftovers(cluster, settings.model)
   await Promise.all(configMaps.map(({ metadata }) => cluster.deleteObject('configmaps', metadata)))
-  return { live, jobs, pods, configMaps }
+  stuck.push(...(await waitUntilGone(session, configMaps)))
+  const hasGone = (one: Going) => !stuck.includes(one)
+  return {
+    gone: { jobs: jobs.filter(hasGone), pods: pods.filter(hasGone), configMaps: configMaps.filter(hasGone) },
+    stuck,
+  }
 }
 
-function documentOf(copies: readonly Copy[], { jobs, pods, configMaps }: Leftovers): Record<string, unknown> {
+/** Those that are still there in the end. */
+async function waitUntilGone({ cluster, settings, story, signal }: Session, going: readonly Going[]): Promise<Going[]> {
+  if (settings.dryRun) return []
+  const pace = new Pace(GONE_SECONDS, signal, story)
+  for (;;) {
+    const found = await cluster.list<Going>('jobs,pods,configmaps', OURS)
+    const there = new Set(found.map(({ metadata }) => metadata.uid))
+    const stuck = going.filter(({ metadata }) => there.has(metadata.uid))
+    if (stuck.length === 0 || pace.over) return stuck
+    await pace.wait()
+  }
+}
+
+function stillThere({ cluster, again }: Session, stuck: readonly Going[]): Failure {
+  const names = stuck.map(({ kind, metadata }) => `${kind.toLowerCase()}/${metadata.name}`)
+  return refusal(
+    'not-removed',
+    `still there ${GONE_SECONDS} s after the deletion: ${names.join(', ')}`,
+    `a finalizer or a lost node holds them: ${cluster.command('describe', ...names)}; then run again: ${again}`,
+  )
+}
+
+function documentOf(copies: readonly Copy[], { jobs, pods, configMaps }: Gone): Record<string, unknown> {
   const sides = copies.map(({ kind, found }) => [
     kind === 'model-clean-nfs' ? 'nfs' : 'spaces',
     { files: found.files, bytes: found.bytes, left: found.unknown },

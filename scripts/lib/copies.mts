@@ -1,46 +1,69 @@
-import { runErrand } from './errand.mts'
-import { Failure } from './failure.mts'
+import { type Errand, runErrand } from './errand.mts'
+import { refusal } from './failure.mts'
 import { formatBytes } from './format.mts'
 import type { JobKind } from './manifest.mts'
 import { listPaths, type MoverDone } from './report.mts'
+import { isTransfer, refuseBeside } from './rivals.mts'
 import type { Session } from './session.mts'
+import type { Settings } from './settings.mts'
 
-/** One of a model's two copies, and what there is of it. */
-export interface Copy {
+/** Where one of a model's two copies is. */
+export interface Side {
   kind: Extract<JobKind, 'model-clean-spaces' | 'model-clean-nfs'>
   /** As in `left in Spaces`. */
   place: string
   address: string
+}
+
+/** A copy, and what there is or was of it. */
+export interface Copy extends Side {
   found: MoverDone
 }
 
 const NOTHING = { leftovers: 0, uploads: 0, youngUploads: 0 }
 
-/** What there is of the copies that were named on the command line, from Jobs that change nothing. */
-export async function lookAtCopies(session: Session, title: string): Promise<Copy[]> {
-  const { spaces, nfs, bucket, pvc, model } = session.settings
-  const sides: Omit<Copy, 'found'>[] = [
+/** The sides that were named on the command line. */
+export function sidesOf({ spaces, nfs, bucket, pvc, model }: Settings): Side[] {
+  return [
     ...(nfs ? [{ kind: 'model-clean-nfs', place: 'the volume', address: `${pvc}:/${model}/` } as const] : []),
     ...(spaces
       ? [{ kind: 'model-clean-spaces', place: 'Spaces', address: `s3://${bucket}/models/${model}/` } as const]
       : []),
   ]
-  const copies: Copy[] = []
-  for (const side of sides) {
-    const found = await runErrand(session, { title, kind: side.kind, doing: `looks at what there is in ${side.place}` })
-    if (!found) throw new Failure(`what there is in ${side.place} got lost with its pod`, `try again: ${session.again}`)
-    copies.push({ ...side, found })
-  }
-  return copies
+}
+
+/** What there is of the copy, from a Job that changes nothing. */
+export async function lookAtCopy(session: Session, title: string, side: Side): Promise<Copy> {
+  return reported(session, side, await runErrand(session, look(title, side)))
+}
+
+/** The Jobs that would look at the copy and remove it, as --dry-run has them. */
+export async function rehearseRemoval(session: Session, title: string, side: Side): Promise<void> {
+  await runErrand(session, look(title, side))
+  await runErrand(session, removal(session, title, side))
+}
+
+/** Removes the copy, and gives what was removed of it; whatever ends it early, the next run goes on. */
+export async function removeCopy(session: Session, title: string, side: Side): Promise<Copy> {
+  return reported(session, side, await runErrand(session, removal(session, title, side)))
+}
+
+function look(title: string, { kind, place }: Side): Errand {
+  return { title, kind, doing: `looks at what there is in ${place}` }
+}
+
+function removal(session: Session, title: string, { kind, place }: Side): Errand {
+  const check = () => refuseBeside(session, isTransfer)
+  return { title, kind, doing: `removes the copy in ${place}`, variables: { CONFIRMED: 'true' }, check }
+}
+
+function reported({ again }: Session, side: Side, found: MoverDone | undefined): Copy {
+  if (found) return { ...side, found }
+  throw refusal('report-lost', `the report on ${side.place} got lost with its pod`, `try again: ${again}`)
 }
 
 export function isEmpty({ found }: Copy): boolean {
   return found.files + (found.removal?.leftovers ?? 0) + (found.removal?.uploads ?? 0) === 0
-}
-
-/** Removes the copy; whatever ends it early, the next run goes on. */
-export async function removeCopy(session: Session, title: string, { kind, place }: Copy): Promise<void> {
-  await runErrand(session, { title, kind, doing: `removes the copy in ${place}`, variables: { CONFIRMED: 'true' } })
 }
 
 /** `s3://bucket/models/a/b/: 13 files, 16.1 GB, commit 0e9e39f2, and 1 document of this tool` */

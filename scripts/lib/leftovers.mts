@@ -1,12 +1,12 @@
 import { isFinished } from './job.mts'
 import type { Kubectl } from './kubectl.mts'
 import { annotation } from './manifest.mts'
-import type { ConfigMap, Job, Pod, Volume } from './objects.mts'
+import type { ConfigMap, Job, Pod } from './objects.mts'
 
 /** What the cluster keeps of a model. */
 export interface Leftovers {
-  /** `Job x`, `pod y`: what still works on the model. */
-  live: string[]
+  /** What still works on the model. */
+  live: (Job | Pod)[]
   jobs: Job[]
   /** Finished pods whose Job was deleted without them; the others go with their Job. */
   pods: Pod[]
@@ -14,7 +14,7 @@ export interface Leftovers {
   configMaps: ConfigMap[]
 }
 
-const OURS = 'app.kubernetes.io/part-of=model-storage-pipeline'
+export const OURS = 'app.kubernetes.io/part-of=model-storage-pipeline'
 /** `model-mover` alone is the by-hand flow's. */
 const MOVER = /^model-mover-[0-9a-f]{10}$/
 
@@ -37,9 +37,7 @@ export function leftoversOf(found: readonly (Job | Pod | ConfigMap)[], model: st
   const staying = [...jobs, ...orphans].filter((one) => !going.includes(one))
   const used = new Set(staying.flatMap(volumesOf).map(({ configMap }) => configMap?.name))
   return {
-    live: staying
-      .filter(isOurs)
-      .map(({ kind, metadata }) => (kind === 'Job' ? `Job ${metadata.name}` : `pod ${metadata.name}`)),
+    live: staying.filter(isOurs),
     jobs: going.filter((one) => one.kind === 'Job'),
     pods: going.filter((one) => one.kind === 'Pod'),
     configMaps: found
@@ -52,6 +50,10 @@ function hasEnded({ status }: Pod): boolean {
   return status.phase === 'Succeeded' || status.phase === 'Failed'
 }
 
-function volumesOf(one: Job | Pod): Volume[] {
-  return (one.kind === 'Job' ? one.spec.template.spec.volumes : one.spec.volumes) ?? []
+function volumesOf(one: Job | Pod) {
+  return podSpecOf(one).volumes ?? []
+}
+
+export function podSpecOf(one: Job | Pod): Job['spec']['template']['spec'] {
+  return one.kind === 'Job' ? one.spec.template.spec : one.spec
 }

@@ -46,6 +46,8 @@ export interface JobSpec {
   ttlSecondsAfterFinished?: number
   activeDeadlineSeconds?: number
   backoffLimit?: number
+  /** No pod is made until it is taken back. */
+  suspend?: boolean
   template: {
     metadata: { labels?: Record<string, string>; annotations?: Record<string, string> }
     spec: {

@@ -3,7 +3,9 @@ import { Follower, type JobDone } from './follow.mts'
 import { formatBytes, formatSeconds } from './format.mts'
 import { startJob } from './job.mts'
 import { type JobKind, renderJob, renderMover } from './manifest.mts'
+import type { Metadata } from './objects.mts'
 import { noteMover, type StageOutcome } from './outcome.mts'
+import { isRemoval, refuseBeside } from './rivals.mts'
 import type { Result, Session } from './session.mts'
 import { bindStorage } from './storage.mts'
 
@@ -49,7 +51,9 @@ async function move(session: Session, noted: StageOutcome, kind: JobKind, target
   const title = noted.stage
   const mover = await renderMover(settings.namespace)
   const manifest = await renderJob(kind, settings, mover.metadata.name)
+  await refuseBeside(session, isRemoval)
   const { job, joined } = await startJob(session, title, manifest, mover)
+  if (!joined) await orTakeBack(session, job, refuseBeside(session, isRemoval))
   story.begun(
     title,
     joined ? `Job ${job.name} is running already with these settings: joined` : `Job ${job.name} started`,
@@ -62,6 +66,16 @@ async function move(session: Session, noted: StageOutcome, kind: JobKind, target
     : `Job ${job.name} completed; no report of its pod, which knows the numbers, is left`
   story.done(title, sentence)
   return { text: done ? `${target} ${done.commit}` : target }
+}
+
+/** Deletes the Job, which has hardly begun, when what is asked of the cluster fails. */
+async function orTakeBack({ cluster }: Session, job: Metadata, asked: Promise<void>): Promise<void> {
+  try {
+    await asked
+  } catch (error) {
+    await cluster.afterInterruption().deleteJob(job, 'Background')
+    throw error
+  }
 }
 
 function result(done: JobDone, target: string): string {

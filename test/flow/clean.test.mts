@@ -1,6 +1,7 @@
-import { mkdir, readdir, rm, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, readdir, rm, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { parseAllDocuments } from 'yaml'
 import { python } from '../local/cluster.mts'
 import type { Outcome } from '../local/command.mts'
 import { gate } from '../local/faults.mts'
@@ -176,6 +177,176 @@ describe('with --spaces and --nfs', () => {
     expect(await keys()).toEqual([])
     expect(await ours()).toEqual([])
   })
+})
+
+describe('--dry-run', () => {
+  test('says what would be removed by which Jobs, and changes nothing', async () => {
+    const each = '{range .items[*]}{.kind} {.metadata.name} {.metadata.uid} {.metadata.resourceVersion}{"\\n"}{end}'
+    const state = () => world.kubectl(['get', 'jobs,pods,configmaps', '-o', `jsonpath=${each}`])
+    const before = [await state(), await keys()]
+    const shown = await clean('--spaces', '--nfs', '--dry-run')
+    expect(shown, shown.stderr).toMatchObject({ code: 0 })
+    expect(shown.stderr).toMatch(/^• clean +of acme\/left would be removed:(\n .*){3}2 finished Jobs/m)
+    expect([await state(), await keys()]).toEqual(before)
+    await expectStaged(world, model)
+
+    const steps = parseAllDocuments(shown.stdout).flatMap((document) => document.toJS() ?? [])
+    const jobs = steps.filter(({ kind }) => kind === 'Job')
+    expect(jobs.map(({ metadata, spec }) => [metadata.name, JSON.stringify(spec).includes('CONFIRMED')])).toEqual([
+      ['model-clean-nfs-acme--left', false],
+      ['model-clean-nfs-acme--left', true],
+      ['model-clean-spaces-acme--left', false],
+      ['model-clean-spaces-acme--left', true],
+    ])
+    for (const name of ['model-upload-spaces-acme--left', 'model-download-nfs-acme--left'])
+      expect(shown.stdout).toMatch(new RegExp(`^# kubectl .* delete job ${name} `, 'm'))
+  })
+})
+
+describe('what is told as removed', () => {
+  test('is what the removal found, not what was shown before', async () => {
+    world.spaces.faults.add({
+      match: ({ operation }) => operation.startsWith('ListObjects'),
+      times: 1,
+      act: async ({ carryOut }) => {
+        const answer = await carryOut()
+        await world.bucket.remove(`models/${model.id}/config.json`)
+        return answer
+      },
+    })
+    const done = await clean('--spaces', '--yes', '--json')
+    expect(done, done.stderr).toMatchObject({ code: 0 })
+    expect(done.stderr).toMatch(new RegExp(`will be removed:\\n.* ${FILES} files`))
+    expect(done.stderr).toMatch(new RegExp(`was removed:\\n.* ${FILES - 1} files`))
+    expect(JSON.parse(done.stdout)).toMatchObject({ removed: { spaces: { files: FILES - 1 } } })
+  })
+
+  test('does not name what is still there, which is a failure', async () => {
+    const stuck = 'model-upload-spaces-acme--left'
+    const finalizers = (names: string[]) =>
+      world.kubectl([
+        'patch',
+        'job',
+        stuck,
+        '--type=merge',
+        `--patch=${JSON.stringify({ metadata: { finalizers: names } })}`,
+      ])
+    await finalizers(['example.com/held'])
+    try {
+      const done = await clean('--yes', '--json')
+      expect(done, done.stderr).toMatchObject({ code: 1 })
+      expect(done.stderr).not.toContain('✓ clean')
+      expect(done.stderr).toMatch(/✗ clean +still there 30 s after the deletion: job\/model-upload-spaces-acme--left/)
+      expect(JSON.parse(done.stdout)).toMatchObject({
+        state: 'failed',
+        cause: 'not-removed',
+        removed: { jobs: ['model-download-nfs-acme--left'] },
+      })
+    } finally {
+      await finalizers([])
+    }
+  })
+})
+
+describe('a transfer and a removal of one model', () => {
+  /** A live Job as the other side's script would make it. */
+  function rival(kind: string, env: { name: string; value: string }[] = []): object {
+    const labels = {
+      'app.kubernetes.io/name': kind,
+      'app.kubernetes.io/instance': 'acme--left',
+      'app.kubernetes.io/part-of': 'model-storage-pipeline',
+    }
+    const annotations = { 'model-storage-pipeline/model': model.id }
+    const command = ['python', '-c', 'import signal; signal.pause()']
+    const containers = [{ name: 'mover', image: 'python:3.11-slim', command, env }]
+    return {
+      apiVersion: 'batch/v1',
+      kind: 'Job',
+      metadata: { name: `${kind}-acme--left`, labels, annotations },
+      spec: {
+        template: {
+          metadata: { labels, annotations },
+          spec: { containers, restartPolicy: 'Never', terminationGracePeriodSeconds: 0 },
+        },
+      },
+    }
+  }
+
+  const CONFIRMED = [{ name: 'CONFIRMED', value: 'true' }]
+  const transfers = ['model-to-spaces', 'model-to-nfs']
+  const jobOf: Record<string, string> = {
+    'model-to-spaces': 'model-upload-spaces',
+    'model-to-nfs': 'model-download-nfs',
+  }
+
+  afterEach(async () => {
+    const kinds = ['model-clean-nfs', 'model-clean-spaces', 'model-upload-spaces', 'model-download-nfs']
+    const rivals = kinds.map((kind) => `${kind}-acme--left`)
+    await world.kubectl(['delete', 'job', ...rivals, '--ignore-not-found', '--cascade=foreground'])
+  })
+
+  test.each(['model-clean-spaces', 'model-clean-nfs'])('no transfer starts beside a live %s', async (kind) => {
+    await world.kubectl(['create', '-f', '-'], rival(kind, CONFIRMED))
+    for (const script of transfers) {
+      const before = (await world.object('job', `${jobOf[script]}-acme--left`))?.metadata.uid
+      const refused = await world.run(script, ['--model', model.id])
+      expect(refused, refused.stderr).toMatchObject({ code: 1, stdout: '' })
+      expect(refused.stderr).toContain(`Job ${kind}-acme--left of acme/left is still running`)
+      expect((await world.object('job', `${jobOf[script]}-acme--left`))?.metadata.uid).toBe(before)
+    }
+  })
+
+  test('one that only looks is no rival', async () => {
+    await world.kubectl(['create', '-f', '-'], rival('model-clean-nfs'))
+    await mustRun('model-to-nfs', '--model', model.id)
+  })
+
+  /** A kubectl that lets the rival appear right before it creates this kind of Job: the first looks have passed. */
+  async function inTheSameMoment(kind: string, other: object): Promise<Record<string, string>> {
+    const shims = path.join(world.dir, `shims-${kind}-${Math.random()}`)
+    await mkdir(shims)
+    const file = path.join(shims, 'kubectl')
+    const real = (await world.run('which', ['kubectl'])).stdout.trim()
+    await writeFile(path.join(shims, 'rival.json'), JSON.stringify(other))
+    await writeFile(
+      file,
+      `#!/bin/sh
+case "$*" in
+*' create '*)
+  cat >'${shims}/input'
+  if grep -q '"kind":"Job".*"name":"${kind}-' '${shims}/input' && grep -Eq '${kind.includes('clean') ? 'CONFIRMED' : '.'}' '${shims}/input' &&
+    mkdir '${shims}/done' 2>/dev/null
+  then '${real}' --context='${world.context}' --namespace='${world.namespace}' create --filename='${shims}/rival.json' >&2
+  fi
+  exec '${real}' "$@" <'${shims}/input' ;;
+*) exec '${real}' "$@" ;;
+esac
+`,
+    )
+    await chmod(file, 0o755)
+    return { PATH: `${shims}:${world.env.PATH}` }
+  }
+
+  test.each([
+    ['model-to-spaces', 'model-upload-spaces', 'model-clean-spaces', CONFIRMED, []],
+    ['model-to-nfs', 'model-download-nfs', 'model-clean-nfs', CONFIRMED, []],
+    ['clean', 'model-clean-spaces', 'model-upload-spaces', [], ['--spaces', '--yes']],
+    ['clean', 'model-clean-nfs', 'model-download-nfs', [], ['--nfs', '--yes']],
+  ] as const)(
+    '%s that begins in the same moment as the other takes its Job %s back',
+    async (script, kind, other, env, args) => {
+      const jobs = ['model-upload-spaces', 'model-download-nfs'].map((name) => `${name}-acme--left`)
+      await world.kubectl(['delete', 'jobs', ...jobs, '--cascade=foreground'])
+      const before = [await keys(), await filesBelow(folder())]
+      const shim = await inTheSameMoment(kind, rival(other, [...env]))
+      const refused = await world.run(script, ['--model', model.id, ...args], { env: shim })
+      expect(refused, refused.stderr).toMatchObject({ code: 1, stdout: '' })
+      expect(refused.stderr).toContain(`Job ${other}-acme--left of acme/left is still running`)
+      const gone = async () => (await world.object('job', `${kind}-acme--left`)) === undefined
+      await expect.poll(gone, { timeout: 20_000 }).toBe(true)
+      expect([await keys(), await filesBelow(folder())]).toEqual(before)
+    },
+  )
 })
 
 describe('while something works on the model', () => {

@@ -768,9 +768,9 @@ describe.skipIf(real)('the Kubernetes stand-in', () => {
       1,
       'Error from server (NotFound): the server could not find the requested resource\n',
     ])
-    expect((await kubectl(['create', '-f', '-'], job('suspended', '', { spec: { suspend: true } }))).stderr).toContain(
-      'NotImplemented',
-    )
+    expect(
+      (await kubectl(['create', '-f', '-'], job('limited', '', { spec: { backoffLimitPerIndex: 1 } }))).stderr,
+    ).toContain('NotImplemented')
     expect(kube.unknownCalls.map(({ method, path }) => `${method} ${path.split('?')[0]}`)).toEqual([
       'GET /apis/apps/v1/deployments',
       `POST /apis/batch/v1/namespaces/${namespace}/jobs`,

@@ -91,6 +91,33 @@ test('again, there is nothing left to remove; of the last model of an organisati
   expect(await readdir(rig.volume)).toEqual([])
 })
 
+test('says that it is not gone when another run writes it again meanwhile', async ({ newRig }) => {
+  const rig = await newRig({ models: [tiny] })
+  rig.stage(tiny)
+  await rig.mustRun('download')
+  // The last change of each removal: by then everything else is gone.
+  rig.spaces.faults.add({
+    match: ({ operation, key }) => operation === 'DeleteObject' && key.endsWith('.upload-plan'),
+    act: ({ carryOut }) => {
+      rig.putObject('config.json', 'of another run')
+      return carryOut()
+    },
+  })
+  const spaces = await rig.mustFail('clean-spaces', 1, 'not-removed', CONFIRMED)
+  expect(spaces.detail).toBe('there again: 1 of what was removed from Spaces, such as config.json')
+
+  const patch = `
+import volume
+remove_empty = volume.Volume.remove_empty
+def and_write_again(self):
+    with open(self.folder / "config.json", "w") as file:
+        file.write("of another run")
+    remove_empty(self)
+volume.Volume.remove_empty = and_write_again`
+  const nfs = await rig.mustFail('clean-nfs', 1, 'not-removed', { ...CONFIRMED, patch })
+  expect(nfs.detail).toBe('there again: 1 of what was removed from the volume, such as config.json')
+})
+
 describe('after a kill at any point', () => {
   for (const [how, die] of [
     ['before', dieBefore],

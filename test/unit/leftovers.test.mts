@@ -32,8 +32,8 @@ function pod(name: string, model: string, phase: string, owner?: string): Pod {
 const configMap = (name: string): ConfigMap => ({ kind: 'ConfigMap', metadata: metadata(name) })
 
 function names(found: Parameters<typeof leftoversOf>[0]) {
-  const { live, ...gone } = leftoversOf(found, 'a/b')
-  return [live, ...Object.values(gone).map((list) => list.map((one) => one.metadata.name))]
+  const { live, jobs, pods, configMaps } = leftoversOf(found, 'a/b')
+  return [live, jobs, pods, configMaps].map((list) => list.map((one) => one.metadata.name))
 }
 
 test.each<[string, Parameters<typeof leftoversOf>[0], string[][]]>([
@@ -51,12 +51,12 @@ test.each<[string, Parameters<typeof leftoversOf>[0], string[][]]>([
   [
     'a Job that runs, and its mover stays',
     [job('up', 'a/b'), pod('up-1', 'a/b', 'Running', 'up'), configMap(MOVER)],
-    [['Job up'], [], [], []],
+    [['up'], [], [], []],
   ],
   [
     'pods whose Job is gone, the one that has ended and the one that has not',
     [pod('x', 'a/b', 'Failed', 'gone'), pod('y', 'a/b', 'Running', 'gone'), configMap(MOVER)],
-    [['pod y'], [], ['x'], []],
+    [['y'], [], ['x'], []],
   ],
   [
     'nothing of a model of the same slug, nor the mover of its finished Job',

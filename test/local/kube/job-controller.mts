@@ -65,13 +65,16 @@ export class JobController {
       this.#expire(job, key)
       return
     }
-    status.startTime ??= timestamp()
+    const { suspend } = job.spec
+    if (!suspend) status.startTime ??= timestamp()
     const { verdict, counted } = this.#count(job, owned)
     const running = owned.filter((pod) => !isTerminal(pod))
     const active = running.filter((pod) => !pod.metadata.deletionTimestamp)
     const ended = this.#end(job, verdict, active, running.length)
     const wanted =
-      ended || job.metadata.deletionTimestamp ? [] : this.#missing(job, active, running.length - active.length)
+      ended || suspend || job.metadata.deletionTimestamp
+        ? []
+        : this.#missing(job, active, running.length - active.length)
     const wait = this.#remainingBackoff(job)
     const created = wait > 0 ? [] : wanted.map((index) => this.#createPod(job, index)).filter((made) => made)
     this.#report(job, ended ? 0 : active.length + created.length, running)

@@ -237,6 +237,8 @@ export interface Job extends KubeObject {
     completions: number
     backoffLimit: number
     completionMode: 'NonIndexed' | 'Indexed'
+    /** No pod is made until it is taken back. */
+    suspend?: boolean
     podReplacementPolicy: 'TerminatingOrFailed' | 'Failed'
     activeDeadlineSeconds?: number
     ttlSecondsAfterFinished?: number

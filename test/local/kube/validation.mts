@@ -146,7 +146,6 @@ function jobErrors(job: Job): FieldError[] {
       )
     }
   }
-  if (spec.suspend) throw new Unsupported('suspended Jobs')
   if (spec.successPolicy || spec.backoffLimitPerIndex !== undefined || spec.managedBy) {
     throw new Unsupported("a Job's successPolicy, backoffLimitPerIndex or managedBy")
   }
@@ -268,6 +267,7 @@ function jobChangeErrors(after: Job, before: Job): FieldError[] {
       message: 'Invalid value: core.PodTemplateSpec{…}: field is immutable',
     })
   }
+  if (after.spec.suspend && !before.spec.suspend) throw new Unsupported('suspending a Job that was begun')
   if (after.spec.completions !== before.spec.completions && after.spec.completionMode !== 'Indexed') {
     errors.push(immutable('spec.completions', after.spec.completions))
   }

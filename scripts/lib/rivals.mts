@@ -1,0 +1,48 @@
+import { refusal } from './failure.mts'
+import { leftoversOf, OURS, podSpecOf } from './leftovers.mts'
+import { CONTAINER } from './manifest.mts'
+import type { Job, Pod } from './objects.mts'
+import { Pace, timeoutFailure } from './pace.mts'
+import type { Session } from './session.mts'
+
+/** A Job, or a pod that its Job has left behind. */
+type Work = Job | Pod
+
+/** It moves files of the model. */
+export function isTransfer({ metadata }: Work): boolean {
+  return /^model-(upload-spaces|download-nfs)$/.test(metadata.labels?.['app.kubernetes.io/name'] ?? '')
+}
+
+/** It removes files of the model, and does not only look which. */
+export function isRemoval(work: Work): boolean {
+  const mover = podSpecOf(work).containers.find(({ name }) => name === CONTAINER)
+  return mover?.env?.some(({ name, value }) => name === 'CONFIRMED' && value === 'true') ?? false
+}
+
+/**
+ * Refuses to work on the model beside a rival: a transfer and a removal would undo each other's work, and both say ✓.
+ *
+ * Each side looks before it creates its Job and once more when that is there: of two that start in the same moment,
+ * at least one then sees the other. A removal has no pod before that second look; a transfer whose pod was quicker
+ * than its own look removes nothing, and a removal finds what it wrote.
+ */
+export async function refuseBeside(session: Session, isRival: (work: Work) => boolean): Promise<void> {
+  const { cluster, settings, story, signal } = session
+  const look = () => cluster.list<Work>('jobs,pods', OURS)
+  const pace = new Pace(settings.timeout, signal, story)
+  const found = await pace.look(look, () =>
+    timeoutFailure('whether anything else works on the model is not known', `try again: ${session.again}`),
+  )
+  refuse(session, leftoversOf(found, settings.model).live.filter(isRival))
+}
+
+/** Refuses where anything of this is left. */
+export function refuse({ settings, again }: Session, live: readonly Work[]): void {
+  if (live.length === 0) return
+  const names = live.map(({ kind, metadata }) => (kind === 'Job' ? `Job ${metadata.name}` : `pod ${metadata.name}`))
+  throw refusal(
+    'busy',
+    `${names.join(' and ')} of ${settings.model} ${live.length === 1 ? 'is' : 'are'} still running`,
+    `wait for the end, or delete what runs; then run the same command again: ${again}`,
+  )
+}
