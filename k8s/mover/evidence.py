@@ -17,11 +17,21 @@ TOOL = "model-storage-pipeline 0.1.0"
 UPLOAD_SENTINEL = ".upload-complete"
 # What stands under such a name and is larger is no document of this tool's: evidence of 100,000 files takes a third of it.
 DOCUMENT_BYTES = 64 * 2**20
+# A manifest of 100,000 files takes half of it. What parsing takes is bounded by it too: see _split.
+EVIDENCE_BYTES = 32 * 2**20
 DOWNLOAD_SENTINEL = ".download-complete"
 PARTIAL = re.compile(r"\.[0-9a-f]{8}\.partial$")
 
 _HEX40 = re.compile(r"[0-9a-f]{40}")
 _HEX64 = re.compile(r"[0-9a-f]{64}")
+_FILES = re.compile(rb'"files"\s*:\s*\[(?:\s*(?=\]))?')
+# An object without any other in it, as every entry is: strings are stepped over, whatever stands in them.
+_ENTRY = re.compile(rb'\s*+(\{(?:[^{}\[\]"]++|"(?:[^"\\]|\\.)*+")*+\})\s*+([,\]])')
+_ENTRY_BYTES = 2**14
+# Of everything but the files: Linux hands a program no settings that come near it.
+_HEADER_BYTES = 4 * 2**20
+# Of an entry without its path.
+_LISTED_BYTES = len(json.dumps([{"path": "", "size": 10**15, "sha256": "0" * 64}], indent=2)) + 16
 _NAME_BYTES = 255
 # A key of S3 has 1,024 bytes, and the longest id of the Hub has its part of them.
 _PATH_BYTES = 1024 - len(f"models/{'o' * 96}/{'n' * 96}/")
@@ -31,7 +41,7 @@ class NotEvidence(Exception):
     """The document is no evidence; the message says what is wrong with it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class File:
     """One proved file: path relative to the model, size in bytes, SHA-256 in hex."""
 
@@ -83,10 +93,10 @@ class Evidence:
 def parse_evidence(body: bytes) -> Evidence:
     """Reads a document. Raises NotEvidence for anything that is not a whole, well-formed, harmless one."""
     try:
-        document = json.loads(body)
-        if not isinstance(document, dict) or document.get("schema") != SCHEMA:
+        header, files = _split(body)
+        document = json.loads(header)
+        if not isinstance(document, dict) or document.get("schema") != SCHEMA or document.get("files") != []:
             raise NotEvidence("it is not a manifest of this tool")
-        files = tuple(_file(entry) for entry in document["files"])
         evidence = Evidence(
             model=_text(document["model"]),
             revision=_text(document["revision"]),
@@ -105,13 +115,34 @@ def parse_evidence(body: bytes) -> Evidence:
     return evidence
 
 
+def _split(body: bytes) -> tuple[bytes, tuple[File, ...]]:
+    """The document without its files, and these. Parsed one by one, since nested lists take 27 times their bytes as Python's."""
+    start = _FILES.search(body)
+    if len(body) > EVIDENCE_BYTES or start is None:
+        raise NotEvidence("it is not a manifest of this tool")
+    files: list[File] = []
+    position = start.end()
+    more = body[position : position + 1] != b"]"
+    while more:
+        entry = _ENTRY.match(body, position)
+        if entry is None or entry.end() - position > _ENTRY_BYTES:
+            raise NotEvidence("its list of files cannot be read")
+        files.append(_file(json.loads(entry[1])))
+        more = entry[2] == b","
+        position = entry.end() - (not more)
+    if len(body) - position + start.end() > _HEADER_BYTES:
+        raise NotEvidence("it is too large for what it says besides its files")
+    return body[: start.end()] + body[position:], tuple(files)
+
+
 def check_paths(paths: Iterable[str]) -> None:
     """Refuses a listing that could leave the model's folder or that a file system cannot hold.
 
     Raises Failure("hostile-listing") naming the first offender: absolute, empty, `.`/`..` segments, control characters,
-    backslashes, over-long names, reserved names, a name twice, a name that is both a file and a folder.
+    backslashes, over-long names, reserved names, a name twice, a name that is both a file and a folder; or too many.
     """
     seen: set[str] = set()
+    listed = _HEADER_BYTES
     for path in paths:
         reason = objection(path)
         if reason is None and path in seen:
@@ -119,6 +150,13 @@ def check_paths(paths: Iterable[str]) -> None:
         if reason is not None:
             raise Failure("hostile-listing", f"the file name {path!r} {reason}")
         seen.add(path)
+        listed += _LISTED_BYTES + len(path.encode()) + path.count('"')
+    if listed > EVIDENCE_BYTES:
+        raise Failure(
+            "hostile-listing",
+            f"{len(seen)} files are more than evidence can list",
+            next="leave some of them out with --include or --exclude",
+        )
     for path in seen:
         parent = path.rpartition("/")[0]
         while parent:
