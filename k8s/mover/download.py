@@ -169,8 +169,11 @@ class Download:
         self._check_space([file for file in missing if file not in candidates], gone)
         threading.Thread(target=self._show_life, name="life", daemon=True).start()
         self._volume.make_parents(DOWNLOAD_SENTINEL)
-        old_paths = [(File(path, 0, ""), None) for path in sorted(known | wanted)]
-        self._volume.append_journal([*old_paths, *unchanged], begun=self._identity)
+        # Only what does not stand there yet: every pod of the Job writes to the same journal.
+        proofs, journaled = self._volume.read_journal()
+        ours = [(File(path, 0, ""), None) for path in sorted((known | wanted) - journaled)]
+        unsaid = [(file, mark) for file, mark in unchanged if proofs.get(file.path) != (file, mark)]
+        self._volume.append_journal([*ours, *unsaid], begun=self._identity)
         self._volume.remove(DOWNLOAD_SENTINEL)
         self._volume.sync_folder(self._volume.folder)
         self._progress.hash(sum(file.size for file in self._evidence.files if file.path in self._proved))

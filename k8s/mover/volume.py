@@ -15,11 +15,16 @@ from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from pathlib import Path
+from typing import Any
 
-from evidence import DOCUMENT_BYTES, PARTIAL, File, check_paths, is_reserved
+from evidence import EVIDENCE_BYTES, PARTIAL, File, check_paths, is_reserved
 from failure import Failure
 
 JOURNAL = ".download-journal"
+# That of 100,000 files takes a tenth of it.
+JOURNAL_BYTES = 256 * 2**20
+# More than any line of ours: the longest path, escaped.
+LINE_BYTES = 2**16
 
 _CAUSES = {
     errno.ENOSPC: "no-space",
@@ -93,7 +98,7 @@ class Volume:
             try:
                 with open(self.folder / name, "rb", opener=_open_file) as file:
                     status = os.fstat(file.fileno())
-                    return file.read() if status.st_size <= DOCUMENT_BYTES else b"", status
+                    return file.read() if status.st_size <= EVIDENCE_BYTES else b"", status
             except FileNotFoundError:
                 return None
 
@@ -341,34 +346,45 @@ class Volume:
             os.fsync(journal.fileno())
 
     def read_journal(self) -> tuple[dict[str, tuple[File, Mark]], set[str]]:
-        """Proved files by path with their marks, and all paths that were ever ours. Torn lines are passed over."""
-        found = self.read(JOURNAL)
+        """Proved files by path with their marks, and all paths that were ever ours."""
         proved: dict[str, tuple[File, Mark]] = {}
         known: set[str] = set()
-        for line in found[0].splitlines() if found else ():
+        for entry in self._journal_entries():
             try:
-                entry = json.loads(line)
                 file = File(str(entry["path"]), int(entry["size"]), str(entry["sha256"]))
                 check_paths([file.path])
                 known.add(file.path)
                 if entry["mark"]:
                     proved[file.path] = (file, Mark(*entry["mark"]))
-            except (ValueError, KeyError, TypeError, OverflowError, RecursionError, Failure):
+            except (ValueError, KeyError, TypeError, OverflowError, Failure):
                 continue
         return proved, known
 
     def begun(self) -> str | None:
         """Which evidence the run that began last is after; None where the journal does not say."""
-        found = self.read(JOURNAL)
         last: str | None = None
-        for line in found[0].splitlines() if found else ():
-            try:
-                entry = json.loads(line)
-            except (ValueError, RecursionError):
-                continue
+        for entry in self._journal_entries():
             if isinstance(entry, dict) and isinstance(entry.get("begun"), str):
                 last = entry["begun"]
         return last
+
+    def _journal_entries(self) -> Iterator[Any]:
+        """A line at a time: what the journal knows must not be lost for its size. Torn lines are passed over."""
+        with naming(JOURNAL):
+            try:
+                with open(self.folder / JOURNAL, "rb", opener=_open_file) as journal:
+                    size = os.fstat(journal.fileno()).st_size
+                    if size > JOURNAL_BYTES:
+                        raise Failure(
+                            "volume-obstacle", f"{JOURNAL} on the volume is no journal of this tool: {size} B"
+                        )
+                    while line := journal.readline(LINE_BYTES):
+                        try:
+                            yield json.loads(line)
+                        except (ValueError, RecursionError):
+                            continue
+            except FileNotFoundError:
+                return
 
 
 def _open_file(path: str | Path, flags: int) -> int:

@@ -61,6 +61,15 @@ def shown(descriptor):
 os.fsync = shown
 `
 
+function manyFiles(): string {
+  const files = Array.from({ length: 100_000 }, (_, index) => ({
+    path: `data/train-${String(index).padStart(6, '0')}.parquet`,
+    size: index,
+    sha256: sha256(bytes('none', 1)),
+  }))
+  return documentOf({ ...evidenceOf(model), files })
+}
+
 /** Makes the evidence newer than every change before, as if the disk itself had lost a bit. */
 const renew = (rig: Rig) => utimes(rig.file('.download-complete'), new Date(), new Date())
 
@@ -268,6 +277,18 @@ describe.concurrent('evidence that was true', () => {
   })
 })
 
+test('a journal does not grow with every run that ends before its time', async ({ newRig }) => {
+  const rig = await newRig({ models: [model] })
+  rig.stage(model)
+  rig.putObject('model.safetensors', flipped(bytes('model', LARGE), 5), 60)
+  const sizes: number[] = []
+  for (let run = 0; run < 3; run++) {
+    await rig.mustFail('download', 64, 'wrong-bytes')
+    sizes.push((await readFile(rig.file('.download-journal'), 'utf8')).match(/"path"/g)?.length ?? 0)
+  }
+  expect(new Set(sizes), 'lines that name a path').toEqual(new Set([5]))
+})
+
 describe.concurrent('what stands in the way on the volume', () => {
   const OUTSIDE = 'must stay as it is'
 
@@ -440,6 +461,21 @@ describe.concurrent('verify', () => {
     expect(detail).toContain('2500 missing and 2500 wrong')
     expect(missing?.length).toBeGreaterThan(0)
     expect(wrong?.length).toBeGreaterThan(0)
+  })
+
+  // Under the limit of its pod, and in seconds although all of them are missing.
+  test.for<[string, RegExp, () => string]>([
+    ['evidence of 100,000 files', /100000 missing/, manyFiles],
+    ['lists in lists', /proves nothing/, () => `{"schema": 1, "files": [${'[],'.repeat(8e6)}[]]}`],
+    ['one large file entry', /proves nothing/, () => `{"schema": 1, "files": [{${'"a":1,'.repeat(4e6)}"b":1}]}`],
+    ['lists beside the files', /proves nothing/, () => `{"schema": 1, "files": [], "x": [${'[],'.repeat(8e6)}[]]}`],
+    ['more than evidence ever holds', /proves nothing/, () => documentOf(evidenceOf(model)) + ' '.repeat(33 << 20)],
+  ])('%s takes no more memory than the pod has', async ([, said, sentinel], { newRig }) => {
+    const rig = await newRig({ models: [model] })
+    await mkdir(rig.file('.'), { recursive: true })
+    await writeFile(rig.file('.download-complete'), sentinel())
+    const { message } = await rig.runMover('verify', { via: ['prlimit', `--data=${256 << 20}`] })
+    expect(message?.detail).toMatch(said)
   })
 
   test('the derived list is good for sha256sum', async ({ newRig }) => {

@@ -119,6 +119,19 @@ for (const [what, markOf] of [
   })
 }
 
+test('a journal of any size still knows what was ours', async () => {
+  await writeFile(rig.file('old-shard.safetensors'), 'of an earlier commit')
+  const known = { path: 'old-shard.safetensors', size: 0, sha256: '', mark: null }
+  const filler = `${' '.repeat(60_000)}\n`.repeat(1200)
+  await writeFile(rig.file(JOURNAL), `${JSON.stringify(known)}\n${filler}${await readFile(rig.file(JOURNAL))}`)
+  await expectMended()
+})
+
+test('a journal that is larger than any of ours is refused, not taken for empty', async () => {
+  await truncate(rig.file(JOURNAL), 300 * 2 ** 20)
+  await expectRefused()
+})
+
 for (const [what, spoil] of [
   ['wrong bytes at its start', (file: string) => writeAt(file, 0)],
   ['wrong bytes at its end', (file: string) => writeAt(file, PART + 1000)],
