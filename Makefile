@@ -66,7 +66,7 @@ test: node_modules/.package-lock.json .venv/.installed ## unit and flow tests, n
 
 e2e: node_modules/.package-lock.json .venv/.installed ## the same flows on the cluster that KUBECONFIG names
 	@scripts/need kubectl envsubst
-	@E2E=1 npx vitest run --project flow --project e2e $(ARGS)
+	@E2E=1 npx vitest run --project flow --project e2e --project outage $(ARGS)
 
 bench: node_modules/.package-lock.json .venv/.installed ## measure both hops side by side with the usual tools
 	@.venv/bin/python test/bench/bench.py $(ARGS)

@@ -173,7 +173,7 @@ describe.skipIf(real)('on the stand-in', () => {
         const running = uploads.start('quota', PATIENCE)
         await expectSaidSoon({
           running,
-          visible: async () => (await refusals('quota')) > 0,
+          visible: async () => (await uploads.refusals('quota')) > 0,
           says: /^ +the cluster refuses the Job's pods: .*exceeded quota: small/m,
         })
         await expectEnd(running, { code: 1, cause: 'pod-refused', last: [/exceeded quota: small/, /raise the quota/] })
@@ -187,7 +187,7 @@ describe.skipIf(real)('on the stand-in', () => {
         await running.says(/the Job tries again/)
         await expectSaidSoon({
           running,
-          visible: async () => (await refusals('requota')) > 0,
+          visible: async () => (await uploads.refusals('requota')) > 0,
           says: /the cluster refuses the Job's pods/,
         })
         await expectEnd(running, { code: 1, cause: 'pod-refused', last: [/exceeded quota: small/, /raise the quota/] })
@@ -343,8 +343,3 @@ describe.skipIf(real)('on the stand-in', () => {
     })
   })
 })
-
-async function refusals(name: string): Promise<number> {
-  const fields = `involvedObject.name=${jobOf(name)},reason=FailedCreate`
-  return (await world.kubectl(['get', 'events', `--field-selector=${fields}`, '-o', 'name'])).split('\n').length - 1
-}

@@ -6,7 +6,7 @@ import type { HubRequest } from '../local/hub.mts'
 import type { World } from '../local/world.mts'
 
 /** What a user may have to wait for a message once the API shows its cause. */
-const SOON_MS = 10_000
+export const SOON_MS = 10_000
 
 /** A run that is about to fail, or to be hindered: what the API shows, and when it is told. */
 export interface Expected {
@@ -74,6 +74,13 @@ export class Uploads {
 
   async patchJob(name: string, spec: object): Promise<void> {
     await this.#world.kubectl(['patch', 'job', jobOf(name), '--type=merge', `--patch=${JSON.stringify({ spec })}`])
+  }
+
+  /** How often the cluster refused to make the Job's pods, by its events. */
+  async refusals(name: string): Promise<number> {
+    const fields = `involvedObject.name=${jobOf(name)},reason=FailedCreate`
+    const found = await this.#world.kubectl(['get', 'events', `--field-selector=${fields}`, '-o', 'name'])
+    return found.split('\n').length - 1
   }
 
   async hasFailed(name: string): Promise<boolean> {
