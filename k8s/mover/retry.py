@@ -2,6 +2,7 @@
 
 import random
 import threading
+from collections import Counter
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -13,26 +14,30 @@ BASE_SECONDS = 0.5
 CAP_SECONDS = 20.0
 # The Hub counts requests in windows of five minutes; no honest answer asks for much more.
 RETRY_AFTER_CAP_SECONDS = 600.0
+# Of all causes together; each has its own limit too.
+MOST_TRIES = 8
 
 
 def retry(action: Callable[[], T], stop: threading.Event) -> T:
     """Runs `action` until it succeeds, its failure is final, or its cause's tries are used up.
 
+    Each cause counts for itself: one odd answer behind two resets is not the third odd answer.
     Backs off exponentially with full jitter, so that many pods behind one address do not come back together; a
     server's own Retry-After wins. Raises the last Failure, or Stopped.
     """
-    attempt = 1
+    seen: Counter[str] = Counter()
     while True:
         try:
             return action()
         except Failure as failure:
-            tries = failure.row.tries
-            if attempt >= tries:
+            seen[failure.cause] += 1
+            attempt = seen.total()
+            if seen[failure.cause] >= failure.row.tries or attempt >= MOST_TRIES:
                 raise
             wait = random.uniform(0.2, 1.0) * min(CAP_SECONDS, BASE_SECONDS * 2 ** (attempt - 1))
             if failure.retry_after is not None:
                 wait = min(failure.retry_after, RETRY_AFTER_CAP_SECONDS) + random.uniform(0.0, 0.5)
-            print(f"retry {attempt} of {tries - 1} in {wait:.1f} s: {failure.detail}", flush=True)
-            attempt += 1
+            left = min(failure.row.tries - seen[failure.cause], MOST_TRIES - attempt)
+            print(f"retry {attempt} of {attempt + left - 1} in {wait:.1f} s: {failure.detail}", flush=True)
         if stop.wait(wait):
             raise Stopped()
