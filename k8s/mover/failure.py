@@ -56,6 +56,11 @@ CAUSES: dict[str, Cause] = {
     "clock-skew": _permanent("correct the clock of the node"),
     "no-bucket": _permanent("create the bucket, or correct --bucket, --endpoint and --region"),
     "spaces-denied": _permanent("give the key in Secret spaces-credentials read and write access to the bucket"),
+    "other-region": _permanent("correct --region and --endpoint: they have to be those of the bucket"),
+    "spaces-full": _permanent(
+        "enlarge the quota, or remove a model that is not needed (make clean-model), and run the same command again"
+    ),
+    "spaces-refused": _permanent("leave the file out with --exclude, or use a storage that takes it"),
     "spaces-busy": _transient(SAME_COMMAND),
     "spaces-error": _transient(SAME_COMMAND),
     "no-evidence": _permanent("run make model-to-spaces for this model first"),

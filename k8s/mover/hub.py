@@ -16,6 +16,7 @@ from urllib3.exceptions import LocationParseError
 from urllib3.response import BaseHTTPResponse
 from urllib3.util import parse_url
 
+from evidence import DOCUMENT_BYTES
 from failure import Failure
 from retry import retry
 from settings import Settings
@@ -88,6 +89,7 @@ class Hub:
             url = self._resolve_url(commit, file)
             for _ in range(REDIRECTS):
                 response = self._get(url, {}, method="HEAD")
+                self._web.read_words(SIDE, response)
                 if response.status in REDIRECT:
                     url = self._redirect(url, response)
                     # A link to the CDN is the access that was asked for.
@@ -123,7 +125,7 @@ class Hub:
         """A streamed answer for the file. Its signed link is kept for the next part, and asked for anew when it has expired."""
         link = self._links.get(file.path)
         if link is not None:
-            response = self._get(link, headers, stream=True)
+            response = self._get(link, headers)
             if response.status in (200, 206):
                 return response
             response.close()
@@ -132,16 +134,16 @@ class Hub:
                 raise self._refusal(response, file.path)
         url = self._resolve_url(commit, file)
         for _ in range(REDIRECTS):
-            response = self._get(url, headers, stream=True)
+            response = self._get(url, headers)
             if response.status in REDIRECT:
-                response.drain_conn()
+                self._web.read_words(SIDE, response)
                 url = self._redirect(url, response)
                 if not self._is_own(url):
                     self._links[file.path] = url
                 continue
             if response.status in (200, 206):
                 return response
-            response.drain_conn()
+            self._web.read_words(SIDE, response)
             self._links.pop(file.path, None)
             if self._is_own(url):
                 raise self._refusal(response, f"{file.path} of {self._model}")
@@ -184,23 +186,26 @@ class Hub:
         """The document behind an API address, and the address of its next page."""
         for _ in range(REDIRECTS):
             response = self._get(url, {"Accept": "application/json"})
+            if response.status != 200:
+                self._web.read_words(SIDE, response)
             if response.status in REDIRECT:
                 url = self._redirect(url, response)
                 continue
             if response.status != 200:
                 raise self._refusal(response, self._model)
+            body = self._web.read_document(SIDE, response, DOCUMENT_BYTES)
             match = re.search(r'<([^>]+)>;\s*rel="?next"?', response.headers.get("Link", ""))
             try:
-                return json.loads(response.data), self._redirect_target(url, match[1]) if match else None
+                return json.loads(body), self._redirect_target(url, match[1]) if match else None
             except (ValueError, RecursionError) as error:
                 raise Failure("hub-error", f"the Hub's answer for {self._model} is no JSON") from error
         raise Failure("wrong-answer", f"the Hub redirected {self._model} more than {REDIRECTS} times")
 
-    def _get(self, url: str, headers: dict[str, str], *, method: str = "GET", stream: bool = False) -> BaseHTTPResponse:
+    def _get(self, url: str, headers: dict[str, str], *, method: str = "GET") -> BaseHTTPResponse:
         headers = {"User-Agent": "model-storage-pipeline", **headers}
         if self._token and self._is_own(url):
             headers["Authorization"] = f"Bearer {self._token}"
-        return self._web.send(SIDE, method, url, headers, stream=stream)
+        return self._web.send(SIDE, method, url, headers)
 
     def _is_own(self, url: str) -> bool:
         own, other = urlsplit(self._endpoint), urlsplit(url)

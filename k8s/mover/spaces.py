@@ -44,17 +44,31 @@ COMPLETE_SECONDS = 300.0
 # Causes that may be the damage of one object rather than the state of the server.
 UNREADABLE = ("wrong-answer", "short-body", "spaces-error")
 _BUSY = {"SlowDown", "ServiceUnavailable", "TooManyRequests", "RequestLimitExceeded"}
-_CREDENTIALS = {
-    "InvalidAccessKeyId",
-    "SignatureDoesNotMatch",
-    "InvalidToken",
-    "ExpiredToken",
+_CREDENTIALS = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken"}
+_ELSEWHERE = {
     "AuthorizationHeaderMalformed",
+    "PermanentRedirect",
+    "TemporaryRedirect",
+    "IllegalLocationConstraintException",
 }
+_REFUSED = {"KeyTooLongError", "InvalidRequest", "InvalidArgument", "InvalidURI", "EntityTooLarge"}
 
 
 class Gone(Again):
     """The upload or the object is gone: another run completed, aborted or replaced it. Look at the object again."""
+
+
+class Unreadable(Again):
+    """Spaces keeps failing to hand out one object, as if its bytes were damaged."""
+
+
+def unreadable(key: str) -> Callable[[Failure], Exception]:
+    """What a failure to read this object in all its tries means."""
+
+    def judge(failure: Failure) -> Exception:
+        return Unreadable(f"{key} cannot be read: {failure.detail}") if failure.cause in UNREADABLE else failure
+
+    return judge
 
 
 @dataclass(frozen=True)
@@ -139,11 +153,14 @@ class Spaces:
 
         def get() -> tuple[bytes, datetime] | None:
             try:
-                answer = _whole(self._client.get_object(Bucket=self._bucket, Key=self._prefix + key), "ETag", key)
-                if answer["ContentLength"] > DOCUMENT_BYTES:
+                answer = self._client.get_object(Bucket=self._bucket, Key=self._prefix + key)
+                _whole(answer, key, "ETag", "LastModified")
+                # Its length need not be announced: then what comes is counted.
+                announced, etag = answer.get("ContentLength", 0), answer["ETag"].strip('"')
+                body = answer["Body"].read(DOCUMENT_BYTES + 1) if announced <= DOCUMENT_BYTES else b""
+                if max(announced, len(body)) > DOCUMENT_BYTES:
                     answer["Body"].close()
                     return b"", answer["LastModified"]
-                body, etag = answer["Body"].read(), answer["ETag"].strip('"')
                 # With KMS keys an ETag is no hash; one request's is an MD5 in all other cases.
                 if "ServerSideEncryption" not in answer and len(etag) == 32 and hash_md5(body) != etag:
                     raise Failure("short-body", f"Spaces sent other bytes of {key} than it took in")
@@ -160,7 +177,7 @@ class Spaces:
         digest = sha256 or hashlib.sha256(body).hexdigest()
 
         def send() -> str:
-            return self._etag(self._send("PUT", key, "", body, digest), key)
+            return self._store(key, "", body, digest)
 
         return retry(send, self._stop)
 
@@ -181,27 +198,39 @@ class Spaces:
         with ListObjectsV2. Raises Failure("wrong-answer") when the server does not move on.
         """
         objects: dict[str, Stored] = {}
-        marker = ""
-        while True:
-            page = self._control(
-                lambda marker=marker: _whole(
-                    self._client.list_objects(Bucket=self._bucket, Prefix=self._prefix, Marker=marker),
-                    "IsTruncated",
-                    self._prefix,
-                ),
-                self._prefix,
-            )
-            contents = page.get("Contents", [])
-            if not contents:
-                return Listing(objects, _date(page))
-            last = contents[-1]["Key"]
-            if last <= marker:
-                raise Failure("wrong-answer", f"Spaces cuts its list of {self._prefix} short after {marker!r}")
-            for entry in contents:
+
+        def fetch(marker: str) -> dict[str, Any]:
+            return self._client.list_objects(Bucket=self._bucket, Prefix=self._prefix, Marker=marker)
+
+        for page in self._pages(fetch, "", self._prefix, "Contents", "Key"):
+            for entry in page.get("Contents", []):
+                _whole(entry, self._prefix, "Size", "ETag", "LastModified")
                 objects[entry["Key"][len(self._prefix) :]] = Stored(
                     entry["Size"], entry["ETag"].strip('"'), entry["LastModified"]
                 )
-            marker = last
+        return Listing(objects, _date(page))
+
+    def _pages(
+        self, fetch: Callable[[Any], dict[str, Any]], start: Any, what: str, rows: str, name: str
+    ) -> Iterator[dict[str, Any]]:
+        """The pages behind `start`, each behind the last row's `name` of the one before, up to one that is empty."""
+
+        def check(marker: Any) -> dict[str, Any]:
+            page = _whole(fetch(marker), what, "IsTruncated")
+            entries = page.get(rows, [])
+            for entry in entries:
+                _whole(entry, what, name)
+            if entries[-1][name] <= marker if entries else page["IsTruncated"]:
+                raise Failure("wrong-answer", f"Spaces cuts its list of {what} short after {marker!r}")
+            return page
+
+        marker = start
+        while True:
+            page = self._control(lambda marker=marker: check(marker), what)
+            yield page
+            if not page.get(rows):
+                return
+            marker = page[rows][-1][name]
 
     def clock(self) -> datetime:
         """The server's clock, in whole seconds, for the price of a list of one object."""
@@ -222,7 +251,7 @@ class Spaces:
         whole = start == 0 and len(view) == size
         if not whole:
             headers["Range"] = f"bytes={start}-{end}"
-        response = self._send("GET", key, "", None, hashlib.sha256(b"").hexdigest(), headers, stream=True)
+        response = self._send("GET", key, "", None, hashlib.sha256(b"").hexdigest(), headers)
         wanted = f"bytes {start}-{end}/{size}"
         got = response.headers.get("Content-Range", wanted if whole else "")
         announced = response.headers.get("Content-Length", str(len(view)))
@@ -243,7 +272,7 @@ class Spaces:
         """Starts a multipart upload; gives its id. No metadata is set: it would be a claim made before the proof."""
         answer = self._control(
             lambda: _whole(
-                self._client.create_multipart_upload(Bucket=self._bucket, Key=self._prefix + key), "UploadId", key
+                self._client.create_multipart_upload(Bucket=self._bucket, Key=self._prefix + key), key, "UploadId"
             ),
             key,
         )
@@ -254,7 +283,7 @@ class Spaces:
         query = f"partNumber={number}&uploadId={quote(upload, safe='')}"
 
         def send() -> str:
-            return self._etag(self._send("PUT", key, query, view, sha256), key)
+            return self._store(key, query, view, sha256)
 
         return retry(send, self._stop)
 
@@ -283,24 +312,17 @@ class Spaces:
     def list_parts(self, key: str, upload: str) -> dict[int, tuple[int, str, datetime]]:
         """Parts of an unfinished upload: number -> (bytes, ETag, time). Raises Gone (Ceph says NoSuchKey)."""
         parts: dict[int, tuple[int, str, datetime]] = {}
-        marker = 0
-        while True:
-            page = self._control(
-                lambda marker=marker: _whole(
-                    self._client.list_parts(
-                        Bucket=self._bucket, Key=self._prefix + key, UploadId=upload, PartNumberMarker=marker
-                    ),
-                    "IsTruncated",
-                    key,
-                ),
-                key,
+
+        def fetch(marker: int) -> dict[str, Any]:
+            return self._client.list_parts(
+                Bucket=self._bucket, Key=self._prefix + key, UploadId=upload, PartNumberMarker=marker
             )
-            entries = page.get("Parts", [])
-            for entry in entries:
+
+        for page in self._pages(fetch, 0, key, "Parts", "PartNumber"):
+            for entry in page.get("Parts", []):
+                _whole(entry, key, "Size", "ETag", "LastModified")
                 parts[entry["PartNumber"]] = (entry["Size"], entry["ETag"].strip('"'), entry["LastModified"])
-            if not entries or not page.get("IsTruncated") or entries[-1]["PartNumber"] <= marker:
-                return parts
-            marker = entries[-1]["PartNumber"]
+        return parts
 
     def uploads(self) -> Iterator[Upload]:
         """The unfinished uploads under the model's prefix."""
@@ -309,8 +331,8 @@ class Spaces:
             page = self._control(
                 lambda markers=markers: _whole(
                     self._client.list_multipart_uploads(Bucket=self._bucket, Prefix=self._prefix, **markers),
-                    "IsTruncated",
                     self._prefix,
+                    "IsTruncated",
                 ),
                 self._prefix,
             )
@@ -342,8 +364,6 @@ class Spaces:
         body: memoryview | bytes | None,
         sha256: str,
         headers: dict[str, str] | None = None,
-        *,
-        stream: bool = False,
     ) -> BaseHTTPResponse:
         url = f"{self._endpoint}/{self._bucket}/{quote(self._prefix + key, safe='/~')}{'?' if query else ''}{query}"
         request = AWSRequest(method=method, url=url, headers=headers or {})
@@ -352,15 +372,16 @@ class Spaces:
         signed = dict(request.headers.items())
         if body is not None:
             signed["Content-Length"] = str(len(body))
-        response = self._web.send(SIDE, method, url, signed, _slices(body), stream=stream)
+        response = self._web.send(SIDE, method, url, signed, _slices(body))
         if response.status in (200, 206):
             return response
-        text = self._web.read_rest(SIDE, response)
-        code = re.search(rb"<Code>([^<]+)</Code>", text or b"")
+        code = re.search(rb"<Code>([^<]+)</Code>", self._web.read_words(SIDE, response))
         raise self._failure(code[1].decode() if code else "", response.status, key, retry_after(response.headers))
 
-    def _etag(self, response: BaseHTTPResponse, key: str) -> str:
+    def _store(self, key: str, query: str, body: memoryview | bytes, sha256: str) -> str:
         """What the server calls the bytes it took in. A status of 200 alone may be anybody's."""
+        response = self._send("PUT", key, query, body, sha256)
+        self._web.read_words(SIDE, response)
         etag = response.headers.get("ETag", "").strip('"')
         if not etag:
             raise Failure("spaces-error", f"Spaces gave {key} no ETag")
@@ -403,6 +424,14 @@ class Spaces:
             return Failure(
                 "spaces-credentials", f"Spaces does not accept the key in Secret spaces-credentials ({code})"
             )
+        if code in _ELSEWHERE or 300 <= status < 400:
+            return Failure(
+                "other-region", f"{where} is not in region {self._region}: Spaces answered {status} {code} for {key}"
+            )
+        if code == "QuotaExceeded":
+            return Failure("spaces-full", f"the quota of {where} is used up: Spaces does not take {key}")
+        if code in _REFUSED:
+            return Failure("spaces-refused", f"Spaces does not take {key} ({code})")
         if code == "RequestTimeTooSkewed":
             return Failure("clock-skew", "the node's clock and Spaces' differ by more than 15 minutes")
         if code == "NoSuchBucket":
@@ -422,10 +451,11 @@ class Spaces:
         return Failure("spaces-error", f"Spaces answered {status} {code} for {key}", retry_after=wait)
 
 
-def _whole(answer: dict[str, Any], member: str, what: str) -> dict[str, Any]:
+def _whole(answer: dict[str, Any], what: str, *members: str) -> dict[str, Any]:
     """The answer, if it has what every one of its kind has: a status of 200 alone may be anybody's."""
-    if member not in answer:
-        raise Failure("spaces-error", f"Spaces' answer for {what} has no {member}")
+    for member in members:
+        if member not in answer:
+            raise Failure("spaces-error", f"Spaces' answer for {what} has no {member}")
     return answer
 
 

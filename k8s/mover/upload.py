@@ -3,7 +3,6 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -20,7 +19,7 @@ from progress import Progress, counted, human
 from retry import retry
 from selection import effective_exclude, is_selected
 from settings import Settings
-from spaces import PARTS_LIMIT, UNREADABLE, Gone, Listing, Spaces, Stored
+from spaces import PARTS_LIMIT, Gone, Listing, Spaces, Stored, Unreadable, unreadable
 from web import Web
 from window import Transfer, Window, part_size
 
@@ -67,8 +66,7 @@ class Upload:
         self._lock = threading.Lock()
         self._proofs: dict[str, Proof] = {}
         self._stale: set[str] = set()
-        self._attempts: Counter[str] = Counter()
-        self._unreadable: Counter[tuple[str, int]] = Counter()
+        self._attempts: Counter[tuple[str, type[Again]]] = Counter()
         self._resumed: Counter[str] = Counter()
 
     def run(self) -> dict[str, object]:
@@ -326,7 +324,7 @@ class Upload:
         body = memoryview(bytearray(file.size))
         if stored is not None and self._may_hold(file, stored):
             try:
-                self._read_small(body, lambda: self._fetch_back(file, stored, 0, body, _ignore))
+                self._read_back_small(file, stored, body)
                 self._prove(file.path, Proof(file.size, self._agree_small(file, body), stored.etag, file.blob))
                 self._progress.hash(file.size)
                 return
@@ -342,6 +340,12 @@ class Upload:
         etag = self._spaces.put(file.path, body, sha256)
         self._prove(file.path, Proof(file.size, sha256, etag, file.blob))
         self._progress.move(file.path, file.size)
+
+    def _read_back_small(self, file: HubFile, stored: Stored, body: memoryview) -> None:
+        try:
+            self._read_small(body, lambda: self._spaces.fetch(file.path, stored, 0, body, _ignore))
+        except Failure as failure:
+            raise unreadable(file.path)(failure) from failure
 
     def _fetch_small(self, file: HubFile, body: memoryview) -> str:
         self._read_small(body, lambda: self._hub.fetch(self._commit, file, 0, body, _ignore))
@@ -441,42 +445,31 @@ class Upload:
             name=file.path,
             size=file.size,
             part_size=part_size(file.size, self._settings.buffer),
-            source=lambda start, view, on_chunk: self._fetch_back(file, stored, start, view, on_chunk),
+            source=lambda start, view, on_chunk: self._spaces.fetch(file.path, stored, start, view, on_chunk),
             sink=ReadBackSink(file, stored.etag, self._prove, self._replace),
             on_bytes=self._progress.hash,
+            on_failure=unreadable(file.path),
         )
-
-    def _fetch_back(
-        self, file: HubFile, stored: Stored, start: int, view: memoryview, on_chunk: Callable[[memoryview], None]
-    ) -> None:
-        """Reads an object. One that Spaces keeps failing to hand out is as good as one with wrong bytes."""
-        try:
-            self._spaces.fetch(file.path, stored, start, view, on_chunk)
-        except Failure as failure:
-            if failure.cause in UNREADABLE:
-                self._unreadable[file.path, start] += 1
-                if self._unreadable[file.path, start] >= failure.row.tries:
-                    raise WrongBytes(f"{file.path} cannot be read: {failure.detail}") from failure
-            raise
 
     def _again(self, file: HubFile, error: Again) -> Transfer | None:
         """A file that has to be taken up again: bytes that stay wrong and uploads that are always taken away end the run."""
         resumed = self._resumed.pop(file.path, 0)
         self._progress.hash(-resumed)
         # The wrong ones may have come before this run: they are no attempt of its own.
-        self._attempts[file.path] += 0 if resumed and isinstance(error, WrongBytes) else 1
+        kind = (file.path, type(error))
+        self._attempts[kind] += 0 if resumed and isinstance(error, WrongBytes) else 1
         if isinstance(error, WrongBytes):
-            if self._attempts[file.path] > 1:
+            if self._attempts[kind] > 1:
                 raise wrong_bytes(file.path, error)
             print(f"fetching {file.path} again: {error}", flush=True)
             return self._start(file)
-        if self._attempts[file.path] > ROUNDS:
+        if self._attempts[kind] > ROUNDS:
             raise Failure("spaces-unsteady", f"the upload of {file.path} was taken away {ROUNDS} times")
         return self._begin(file, self._spaces.listing().objects.get(file.path))
 
     def _replace(self, file: HubFile, error: Again) -> Transfer | None:
-        """An object read back is not what was published, or changed while it was read."""
-        if isinstance(error, WrongBytes):
+        """An object read back is not what was published, cannot be read, or changed while it was read."""
+        if isinstance(error, (WrongBytes, Unreadable)):
             print(f"moving {file.path} again: {error}", flush=True)
             return self._start(file)
         return self._again(file, error)

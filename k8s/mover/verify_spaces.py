@@ -8,7 +8,7 @@ from evidence import UPLOAD_SENTINEL, Evidence, File, NotEvidence, is_reserved, 
 from failure import Again, Failure
 from progress import Progress
 from settings import Settings
-from spaces import Spaces, Stored
+from spaces import Spaces, Stored, unreadable
 from verify import check_revision, outcome
 from web import Web
 from window import Part, Sink, Transfer, Window, part_size
@@ -43,7 +43,7 @@ class HashSink(Sink):
             self._wrong.add(self._file.path)
 
     def restart(self, error: Again) -> Transfer | None:
-        """Where it was replaced while it was read, it is not what was listed."""
+        """Where it was replaced while it was read, or cannot be read, it is not what was listed."""
         if isinstance(error, Misread) and self._again is not None:
             return self._again()
         self._wrong.add(self._file.path)
@@ -65,7 +65,7 @@ class VerifySpaces:
         evidence = self._read_evidence()
         self._progress.expect(len(evidence.files), evidence.size)
         objects = self._spaces.listing().objects
-        written = self._written
+        written = self._found[1]
         missing = [file.path for file in evidence.files if file.path not in objects]
         held = [file for file in evidence.files if file.path in objects]
         wrong = {file.path for file in held if self._settings.level != "names" and objects[file.path].size != file.size}
@@ -79,6 +79,8 @@ class VerifySpaces:
         self._progress.hash(sum(file.size for file in right) - sum(file.size for file in hashed))
         self._hash(hashed, objects, wrong)
         self._progress.finish(len(held) - len(wrong))
+        if missing or wrong:
+            self._demand_same()
         listed = {file.path for file in evidence.files}
         unknown = sorted(key for key in objects if key not in listed and not is_reserved(key))
         return outcome("Spaces", evidence, self._settings.level, missing, sorted(wrong), unknown)
@@ -90,7 +92,7 @@ class VerifySpaces:
             raise Failure(
                 "no-evidence", f"{where} has no {UPLOAD_SENTINEL}: the model is not in Spaces, or not completely"
             )
-        self._written = found[1]
+        self._found = found
         try:
             evidence = parse_evidence(found[0])
         except NotEvidence as error:
@@ -99,6 +101,13 @@ class VerifySpaces:
             raise Failure("no-evidence", f"{where} has the evidence of {evidence.model}")
         check_revision("Spaces", evidence, self._settings)
         return evidence
+
+    def _demand_same(self) -> None:
+        """Whether the objects are to blame, or a run that changes them. Raises Failure("spaces-unsteady")."""
+        if self._spaces.read(UPLOAD_SENTINEL) != self._found:
+            raise Failure(
+                "spaces-unsteady", f"another run changed {self._settings.model} in Spaces while this one read it"
+            )
 
     def _hash(self, files: list[File], objects: dict[str, Stored], wrong: set[str]) -> None:
         self._progress.enter("hashing")
@@ -118,4 +127,5 @@ class VerifySpaces:
             source=lambda start, view, on_chunk: self._spaces.fetch(file.path, stored, start, view, on_chunk),
             sink=HashSink(file, wrong, None if second else again),
             on_bytes=self._progress.hash,
+            on_failure=unreadable(file.path),
         )

@@ -33,6 +33,9 @@ STALL_SECONDS = 60.0
 # What is read or sent at a time: large enough to be cheap, small enough to stay in the processor's cache for hashing.
 CHUNK = 256 * 1024
 CONNECTIONS = 40
+# An error's words are in its first bytes; what comes behind them, or takes longer, is not worth the memory or the wait.
+WORDS_BYTES = 64 * 1024
+DOCUMENT_SECONDS = 600.0
 
 
 class _Patient:
@@ -83,10 +86,8 @@ class Web:
         for manager in (self._direct, *self._proxies.values()):
             manager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
 
-    def send(
-        self, side: str, method: str, url: str, headers: dict[str, str], body: Any = None, *, stream: bool = False
-    ) -> BaseHTTPResponse:
-        """One request, no redirect followed, no status judged. `stream` leaves the body to `read_into`.
+    def send(self, side: str, method: str, url: str, headers: dict[str, str], body: Any = None) -> BaseHTTPResponse:
+        """One request, no redirect followed, no status judged; the body is left to one of the reading methods.
 
         Raises Failure: tls, connection or stalled; `side` is how messages name the server.
         """
@@ -102,7 +103,7 @@ class Web:
                 url,
                 headers=headers,
                 body=body,
-                preload_content=not stream,
+                preload_content=False,
                 decode_content=False,
                 redirect=False,
             )
@@ -136,14 +137,39 @@ class Web:
             raise
         return filled
 
-    def read_rest(self, side: str, response: BaseHTTPResponse) -> bytes:
-        """The words of an error, streamed or not. Raises Failure as read_into does."""
+    def read_words(self, side: str, response: BaseHTTPResponse) -> bytes:
+        """The words of an error or of a redirect, as far as they are few and come soon. Raises Failure as read_into does."""
+        return self._read(side, response, WORDS_BYTES, time.monotonic() + STALL_SECONDS)[0]
+
+    def read_document(self, side: str, response: BaseHTTPResponse, limit: int) -> bytes:
+        """A whole body. Raises Failure as read_into does, and where it is larger than `limit` or takes too long."""
+        body, whole = self._read(side, response, limit, time.monotonic() + DOCUMENT_SECONDS)
+        if len(body) >= limit:
+            raise Failure("wrong-answer", f"{side} sent a document of more than {limit} bytes")
+        if not whole:
+            raise Failure("stalled", f"{side} did not end its answer in {DOCUMENT_SECONDS:.0f} s")
+        return body
+
+    def _read(self, side: str, response: BaseHTTPResponse, limit: int, until: float) -> tuple[bytes, bool]:
+        """Up to `limit` bytes of a body, and whether that is all; the connection is kept only where it is."""
+        body = bytearray()
         try:
-            # Not read(), which gives nothing more of a body that came with its answer.
-            return response.data
+            while len(body) < limit and time.monotonic() < until:
+                if self._stop.is_set():
+                    raise Stopped()
+                piece = response.read1(min(CHUNK, limit - len(body)))
+                if not piece:
+                    response.release_conn()
+                    return bytes(body), True
+                body += piece
+            response.close()
+            return bytes(body), False
         except (HTTPError, OSError) as error:
             response.close()
             raise self._failure(side, error) from error
+        except BaseException:
+            response.close()
+            raise
 
     def _failure(self, side: str, error: Exception) -> Failure:
         reason = error.reason if isinstance(error, MaxRetryError) and error.reason else error

@@ -78,6 +78,8 @@ class Transfer:
     first: int = 0
     digest: Sha256 = field(default_factory=Sha256)
     on_bytes: Callable[[int], None] = lambda count: None
+    # What it means for the file that a part cannot be had: an `Again` spares the other files.
+    on_failure: Callable[[Failure], Exception] = lambda failure: failure
     _pending: dict[int, "Part"] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _draining: bool = False
@@ -156,6 +158,8 @@ class Window:
         if self._failure is not None:
             raise self._failure
         self._settlers.shutdown(wait=False)
+        # Whoever still holds on to the window must not keep its memory: the next one takes as much again.
+        self._slots.clear()
 
     def _allocate(self, count: int, size: int) -> None:
         """Makes the slots, each touched; the first parts are on their way meanwhile, as a quarter of a GiB takes a moment."""
@@ -252,7 +256,10 @@ class Window:
                 raise
             part.sha256 = own.hexdigest() if own is not None else ""
 
-        retry(once, self._stop)
+        try:
+            retry(once, self._stop)
+        except Failure as failure:
+            raise transfer.on_failure(failure) from failure
         with transfer._lock:
             transfer._fetched += len(part.view)
 

@@ -111,6 +111,27 @@ describe.concurrent('wrong bytes from the Hub once: the file is fetched again an
   })
 })
 
+test('wrong bytes for the first time, behind a lost race, are fetched again', async ({ newRig }) => {
+  const rig = await newRig({ models: [model] })
+  const name = 'model.safetensors'
+  const lost = rig.spaces.faults.add({
+    // The part of these bytes: whoever reads them again does so behind the race.
+    match: ({ operation, key, query }) =>
+      operation === 'UploadPart' && key === rig.key(name) && query.get('partNumber') === '1',
+    times: 1,
+    act: answer(404, {}, '<Error><Code>NoSuchUpload</Code></Error>'),
+  })
+  const wrong = rig.hub.faults.add({
+    match: (request) => lost.hits > 0 && reads(request, 0) && hubReads(model, name)(request),
+    times: 1,
+    act: flipByte(0),
+  })
+  await rig.mustRun('upload', { patch: QUICK })
+  expect([lost.hits, wrong.hits]).toEqual([1, 1])
+  rig.bucket.uploads.clear()
+  await rig.expectUploaded(model)
+})
+
 describe.concurrent('wrong bytes from the Hub that stay', () => {
   for (const kind of KINDS) {
     const [label, name, offset] = kind

@@ -1,9 +1,9 @@
 import { describe, expect } from 'vitest'
-import { type Act, editJson } from '../local/faults.mts'
+import { type Act, answer, editJson } from '../local/faults.mts'
 import type { HubRepo, HubRequest } from '../local/hub.mts'
 import { seededBytes, smallModel } from '../local/model.mts'
-import { isChange } from '../local/spaces.mts'
-import { type Rig, test } from './mover.mts'
+import { isChange, type SpacesRequest } from '../local/spaces.mts'
+import { QUICK, type Rig, test } from './mover.mts'
 
 const text = (path: string, body = path) => ({ path, body: Buffer.from(body) })
 const model = (...paths: string[]): HubRepo => ({ id: 'acme/listed', files: paths.map((path) => text(path)) })
@@ -98,6 +98,16 @@ describe.concurrent('hostile listings are refused before anything changes', () =
     rig.hub.faults.add({ match: isTree, act: editJson<object[]>((rows) => [...rows, ...rows]) })
     await rig.mustFail('upload', 64, 'hostile-listing')
     expectUntouched(rig)
+  })
+
+  test('more names than evidence can hold', async ({ newRig }) => {
+    const rig = await newRig({ models: [model('a.txt', 'b.txt', 'c.txt')] })
+    const patch = 'import evidence; evidence.EVIDENCE_BYTES = evidence._HEADER_BYTES + 400'
+    const { detail, next } = await rig.mustFail('upload', 64, 'hostile-listing', { patch })
+    expect(detail).toContain('3 files')
+    expect(next).toContain('--exclude')
+    expectUntouched(rig)
+    await rig.mustRun('upload', { patch, env: { EXCLUDE: 'c.txt' } })
   })
 
   test('a hostile name that the filter leaves out', async ({ newRig }) => {
@@ -221,6 +231,21 @@ describe.concurrent('a listing that Spaces cuts short', () => {
       expect(detail).toContain('Spaces')
     }
     expectUntouched(rig)
+  })
+
+  const emptyPage = answer(200, {}, '<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>')
+  const isNextPage = ({ operation, query }: SpacesRequest) =>
+    operation === 'ListObjects' && Boolean(query.get('marker'))
+
+  test('an empty page that says there is more', async ({ newRig }) => {
+    const rig = await newRig({ models: [repo], spaces: { pageSize: 2 } })
+    rig.stage(repo)
+    const fault = rig.spaces.faults.add({ match: isNextPage, times: 1, act: emptyPage })
+    await rig.mustRun('download', { patch: QUICK })
+    await rig.expectDownloaded(repo)
+    expect(fault.hits).toBe(1)
+    rig.spaces.faults.add({ match: isNextPage, act: emptyPage })
+    for (const verb of ['upload', 'download'] as const) await rig.mustFail(verb, 64, 'wrong-answer', { patch: QUICK })
   })
 
   test('a server that shows the first page only', async ({ newRig }) => {

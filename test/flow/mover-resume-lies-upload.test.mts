@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { bytesOf, contentOf } from '../local/content.mts'
 import { flipByte } from '../local/faults.mts'
 import type { SpacesRequest } from '../local/spaces.mts'
 import { Forks } from './forks.mts'
@@ -132,6 +133,23 @@ test('a plan that was copied along from another model removes nothing', async ()
   rig.putObject('.upload-plan', JSON.stringify({ ...plan, model: 'acme/other', known: [...plan.known, 'theirs.json'] }))
   await forks.mustRun('upload')
   await rig.expectUploaded(model, ['theirs.json'])
+})
+
+test('a list of parts that the server cuts short is read to its end', async () => {
+  restore()
+  const fault = rig.spaces.faults.add({
+    match: ({ operation }) => operation === 'ListParts',
+    act: async ({ request, carryOut }) => {
+      request.query.set('max-parts', '1')
+      const { body, ...given } = await carryOut()
+      const page = body ? String(await bytesOf(body)) : ''
+      return { ...given, body: contentOf(page.replace('<IsTruncated>true', '<IsTruncated>false')) }
+    },
+  })
+  const { log } = await forks.mustRun('upload')
+  fault.remove()
+  expect(log).toContain(`going on with ${WEIGHTS} behind ${2 * 5 * 2 ** 20} of`)
+  await rig.expectUploaded(model)
 })
 
 test('names that are no text end nothing, in the plan or in the word of hop 2', async () => {

@@ -1,9 +1,9 @@
 import { describe, expect } from 'vitest'
-import { type Act, answer, cut, cutUpload, delay, stall } from '../local/faults.mts'
+import { type Act, answer, cut, cutUpload, delay, runBefore, stall } from '../local/faults.mts'
 import type { HubRepo } from '../local/hub.mts'
 import { seededBytes } from '../local/model.mts'
 import { isChange, type SpacesRequest } from '../local/spaces.mts'
-import { impatient, QUICK, type Rig, test } from './mover.mts'
+import { documentOf, impatient, QUICK, type Rig, spacesReads, test } from './mover.mts'
 
 const model: HubRepo = {
   id: 'acme/stored',
@@ -90,15 +90,88 @@ describe.concurrent('what nobody but the user can mend ends the run at once, bef
     await rig.expectDownloaded(model)
   })
 
-  test.for([
-    ['no right to read', 'GetObject', 'AccessDenied', 'download'],
-    ['a quota that is used up', 'PutObject', 'QuotaExceeded', 'upload'],
-  ] as const)('%s', async ([, operation, code, verb], { newRig }) => {
+  test.for([['no right to read', 'GetObject', 'AccessDenied', 'download']] as const)(
+    '%s',
+    async ([, operation, code, verb], { newRig }) => {
+      const rig = await newRig({ models: [model] })
+      if (verb === 'download') rig.stage(model)
+      rig.spaces.faults.add({ match: (request) => request.operation === operation, act: refuse(403, code) })
+      const { detail } = await rig.mustFail(verb, 64, 'spaces-denied')
+      expect(detail).toContain(code)
+    },
+  )
+
+  test.for<[string, SpacesRequest['operation'], number, string, string, RegExp]>([
+    ['a quota that is used up', 'PutObject', 403, 'QuotaExceeded', 'spaces-full', /quota/],
+    ['another region', 'GetObject', 400, 'AuthorizationHeaderMalformed', 'other-region', /--region/],
+    ['another endpoint', 'GetObject', 301, 'PermanentRedirect', 'other-region', /--endpoint/],
+    ['another endpoint, for a file', 'UploadPart', 307, 'TemporaryRedirect', 'other-region', /--endpoint/],
+    ['a name that is too long', 'PutObject', 400, 'KeyTooLongError', 'spaces-refused', /--exclude/],
+  ])('%s', async ([, operation, status, code, cause, words], { newRig }) => {
     const rig = await newRig({ models: [model] })
-    if (verb === 'download') rig.stage(model)
-    rig.spaces.faults.add({ match: (request) => request.operation === operation, act: refuse(403, code) })
-    const { detail } = await rig.mustFail(verb, 64, 'spaces-denied')
-    expect(detail).toContain(code)
+    rig.spaces.faults.add({ match: (request) => request.operation === operation, act: refuse(status, code) })
+    const { next } = await rig.mustFail('upload', 64, cause)
+    expect(next).toMatch(words)
+    rig.expectNotUploaded()
+  })
+})
+
+/** For `patch`: says at the end how much memory the run took at most. */
+const PEAK = `import upload
+def run(self, inner=upload.Upload.run):
+    try:
+        return inner(self)
+    finally:
+        print(*[line for line in open("/proc/self/status") if line.startswith("VmHWM")], flush=True)
+upload.Upload.run = run`
+const peakOf = (log: string) => Number(/^VmHWM:\s+(\d+) kB$/m.exec(log)?.[1]) / 1024
+const MIB = 2 ** 20
+
+describe.concurrent('the budget is all the memory', () => {
+  test('whatever comes with an error', async ({ newRig }) => {
+    const rig = await newRig({ models: [model] })
+    const page = Buffer.alloc(200 * MIB, 'x')
+    const isPart = ({ operation }: SpacesRequest) => operation === 'UploadPart'
+    const part = rig.spaces.faults.add({ match: isPart, times: 1, act: answer(500, {}, page) })
+    const api = rig.hub.faults.add({
+      match: ({ path }) => path.startsWith('/api/'),
+      times: 1,
+      act: answer(500, {}, page),
+    })
+    const { log } = await rig.mustRun('upload', { patch: `${QUICK}; ${PEAK}` })
+    expect([part.hits, api.hits]).toEqual([1, 1])
+    expect(peakOf(log), 'MiB').toBeLessThan(64 + 120)
+    await rig.expectUploaded(model)
+  })
+
+  test('an error that does not end is waited for as long as a stall', async ({ newRig }) => {
+    const rig = await newRig({ models: [model] })
+    const drip = async function* () {
+      yield Buffer.from('<Error>')
+      for (;;) {
+        await new Promise((resolve) => setTimeout(resolve, 200))
+        yield Buffer.from(' ')
+      }
+    }
+    const isPart = ({ operation }: SpacesRequest) => operation === 'UploadPart'
+    const body = { size: MIB, read: drip }
+    const fault = rig.spaces.faults.add({ match: isPart, times: 1, act: async () => ({ status: 500, body }) })
+    await rig.mustRun('upload', { patch: impatient() })
+    expect(fault.hits).toBe(1)
+  })
+
+  test('where an object has to be moved a second time', async ({ newRig }) => {
+    const large = { id: 'acme/large', files: [{ path: 'x.bin', body: seededBytes('x', 20_000_000), lfs: true }] }
+    const rig = await newRig({ models: [large], env: { BUFFER: '192Mi' } })
+    let lists = 0
+    rig.spaces.faults.add({
+      match: ({ operation, query }) => operation === 'ListObjects' && !query.get('marker') && ++lists === 2,
+      act: runBefore(() => rig.putObject('x.bin', 'x')),
+    })
+    const { log } = await rig.mustRun('upload', { patch: PEAK })
+    expect(log).toContain('x.bin changed in Spaces')
+    expect(peakOf(log), 'MiB').toBeLessThan(192 + 120)
+    await rig.expectUploaded(large)
   })
 })
 
@@ -182,6 +255,37 @@ describe.concurrent('what may heal is tried again, whatever was asked', () => {
     await rig.mustRun('upload', { patch: QUICK })
     expect((times[1] ?? 0) - (times[0] ?? 0), 'milliseconds').toBeGreaterThanOrEqual(990)
     await rig.expectUploaded(model)
+  })
+})
+
+describe.concurrent('answers of which not all is there', () => {
+  const isEvidence = spacesReads('.upload-complete')
+
+  test('evidence whose length is not announced', async ({ newRig }) => {
+    const rig = await newRig({ models: [model] })
+    const document = documentOf(rig.stage(model))
+    const headers = { etag: '"x"', 'last-modified': new Date().toUTCString(), 'transfer-encoding': 'chunked' }
+    const fault = rig.spaces.faults.add({ match: isEvidence, act: answer(200, headers, document) })
+    await rig.mustRun('download')
+    expect(fault.hits).toBeGreaterThan(0)
+    await rig.expectDownloaded(model)
+  })
+
+  test('evidence without its time', async ({ newRig }) => {
+    const rig = await newRig({ models: [model] })
+    const document = documentOf(rig.stage(model))
+    rig.spaces.faults.add({ match: isEvidence, times: 1, act: answer(200, { etag: '"x"' }, document) })
+    await rig.mustRun('download', { patch: QUICK })
+    await rig.expectDownloaded(model)
+  })
+
+  test('an odd answer behind two resets is the first one of its kind', async ({ newRig }) => {
+    const rig = await newRig({ models: [model] })
+    rig.stage(model)
+    const acts: Act<SpacesRequest>[] = [cut(), cut(), answer(200, {}, 'a page')]
+    for (const act of acts) rig.spaces.faults.add({ match: spacesReads('config.json'), times: 1, act })
+    await rig.mustRun('download', { patch: QUICK })
+    await rig.expectDownloaded(model)
   })
 })
 

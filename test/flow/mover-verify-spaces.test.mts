@@ -1,9 +1,9 @@
 import { describe, expect } from 'vitest'
-import { flipByte, reads } from '../local/faults.mts'
+import { answer, flipByte, reads, runBefore } from '../local/faults.mts'
 import type { HubRepo } from '../local/hub.mts'
 import { seededBytes } from '../local/model.mts'
 import { isChange, type SpacesRequest } from '../local/spaces.mts'
-import { documentOf, evidenceOf, flipped, type Rig, spacesReads, test } from './mover.mts'
+import { documentOf, evidenceOf, flipped, QUICK, type Rig, spacesReads, test } from './mover.mts'
 
 const LARGE = 6_000_000
 const SMALL = 2000
@@ -27,6 +27,30 @@ function rot(rig: Rig, name: string, offset: number): void {
 }
 
 describe.concurrent('verify-spaces', () => {
+  test('a model that hop 1 changes at the same time is not called damaged', async ({ newRig }) => {
+    const rig = await newRig({ models: [model] })
+    rig.stage(model)
+    rig.spaces.faults.add({
+      match: spacesReads('model.safetensors'),
+      times: 1,
+      act: runBefore(() => {
+        rig.bucket.delete(rig.key('.upload-complete'))
+        rig.putObject('model.safetensors', seededBytes('next', LARGE))
+      }),
+    })
+    await rig.mustFail('verify-spaces', 1, 'spaces-unsteady', { env: { LEVEL: 'hashes' } })
+  })
+
+  test('an object that Spaces cannot hand out is named, and the others are looked at', async ({ newRig }) => {
+    const rig = await newRig({ models: [model] })
+    rig.stage(model)
+    rot(rig, 'vocab.txt', 0)
+    rig.spaces.faults.add({ match: spacesReads('config.json'), act: answer(500) })
+    const env = { LEVEL: 'hashes' }
+    const { wrong } = await rig.mustFail('verify-spaces', 64, 'mismatch', { env, patch: QUICK })
+    expect(wrong).toEqual(['config.json', 'vocab.txt'])
+  })
+
   test('a bucket as it was staged, read and not changed', async ({ newRig }) => {
     const rig = await newRig({ models: [model] })
     rig.stage(model)
