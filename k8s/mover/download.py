@@ -67,7 +67,7 @@ class Download:
         old = self._parse_old(held[0]) if held else None
         known, unchanged = self._collect_proofs(old, held[1] if held else None)
         self._known = known | {file.path for file in evidence.files}
-        if held and evidence.equals(old) and len(self._proved) == len(evidence.files):
+        if held and evidence.equals(old) and len(self._proved) == len(evidence.files) and self._is_last():
             self._finish_unchanged(held[0])
         else:
             self._change(known, unchanged)
@@ -216,8 +216,7 @@ class Download:
         for _ in range(ROUNDS):
             self._check_all()
             self._volume.write_document(DOWNLOAD_SENTINEL, self._body)
-            begun = self._volume.begun()
-            if begun not in (None, self._identity):
+            if not self._is_last():
                 self._volume.remove(DOWNLOAD_SENTINEL)
                 raise Failure(
                     "volume-io", f"another run began to write other files of {self._evidence.model} meanwhile"
@@ -314,7 +313,13 @@ class Download:
 
     def _tidy(self) -> None:
         self._discard_partials(set())
-        self._volume.remove(JOURNAL)
+        # Another run's journal knows which files it has still to remove.
+        if self._is_last():
+            self._volume.remove(JOURNAL)
+
+    def _is_last(self) -> bool:
+        """Whether no run for other evidence, alive or killed, has begun to change the model since."""
+        return self._volume.begun() in (None, self._identity)
 
     def _discard_partials(self, kept: set[str]) -> None:
         """What killed runs left, of earlier commits too; a run that is alive holds its own."""

@@ -277,6 +277,36 @@ describe.concurrent('evidence that was true', () => {
   })
 })
 
+const OTHER_RUN = `${JSON.stringify({ begun: 'f'.repeat(64) })}\n`
+
+test('a run that was killed before its first change does not cost the evidence under another name', async ({
+  newRig,
+}) => {
+  const rig = await staged(newRig)
+  await writeFile(rig.file('.download-journal'), OTHER_RUN)
+  rig.stage(model, { revision: 'v2' })
+  await rig.mustRun('download', { env: { REVISION: 'v2' } })
+  expect(read(rig)).toBe(0)
+  expect(await rig.expectDownloaded(model)).toMatchObject({ revision: 'v2' })
+})
+
+test('a run that finds all complete leaves the journal of one that begins meanwhile alone', async ({ newRig }) => {
+  const rig = await staged(newRig)
+  const patch = `
+import download
+discard = download.Download._discard_partials
+def begin_another(self, kept):
+    discard(self, kept)
+    with open(self._volume.folder / ".download-journal", "w") as journal:
+        journal.write(${JSON.stringify(OTHER_RUN)})
+download.Download._discard_partials = begin_another
+`
+  await rig.mustRun('download', { patch })
+  expect(await readFile(rig.file('.download-journal'), 'utf8')).toBe(OTHER_RUN)
+  await rig.mustRun('download')
+  await rig.expectDownloaded(model)
+})
+
 test('a journal does not grow with every run that ends before its time', async ({ newRig }) => {
   const rig = await newRig({ models: [model] })
   rig.stage(model)
