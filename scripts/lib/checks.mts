@@ -1,7 +1,7 @@
 import path from 'node:path'
 import { quote } from 'zx'
 import { runChild } from './child.mts'
-import { Failure } from './failure.mts'
+import { type Failure, refusal } from './failure.mts'
 import type { Kubectl, Rules, Versions } from './kubectl.mts'
 import { type JobKind, type JobManifest, renderJob } from './manifest.mts'
 import type { Node, PersistentVolumeClaim, Pod } from './objects.mts'
@@ -52,7 +52,7 @@ const need = path.resolve(import.meta.dirname, '../need')
 export async function checkTools(): Promise<void> {
   const { code, stderr } = await runChild([need, 'kubectl', 'envsubst'])
   if (code === 0) return
-  throw new Failure(stderr.trim(), 'install what is missing, then run the same command again')
+  throw refusal('tools', stderr.trim(), 'install what is missing, then run the same command again')
 }
 
 /** The checks that a run needs, none of them begun; what the Jobs ask for is read off their manifests. */
@@ -121,7 +121,7 @@ export function unknownContext(context: string, contexts: readonly string[]): Fa
   const name = /^do-[a-z0-9]+-(.+)$/.exec(context)?.[1]
   const how = `${name ? `doctl kubernetes cluster kubeconfig save ${quote(name)}` : 'add it to the kubeconfig'}, or name another with --context`
   const there = contexts.length > 0 ? `it has ${contexts.join(', ')}` : 'it has none at all'
-  return new Failure(`the kubeconfig has no context ${context}: ${there}`, how)
+  return refusal('no-context', `the kubeconfig has no context ${context}: ${there}`, how)
 }
 
 export function kubectlFindings({ clientVersion }: Versions): Finding[] {

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { Failure } from './failure.mts'
+import { type Failure, refusal } from './failure.mts'
 import { type Kubectl, KubectlError } from './kubectl.mts'
 import { annotation, askedOf, type ConfigMapManifest, hashOf, type JobManifest, settingsOf } from './manifest.mts'
 import type { Job, Metadata } from './objects.mts'
@@ -89,7 +89,7 @@ export async function startJob(
     const decision = decide(found, wanted, settings.restart && found?.metadata.uid === first?.metadata.uid)
     switch (decision.action) {
       case 'refuse':
-        throw new Failure(decision.fact, decision.next)
+        throw refusal('other-job', decision.fact, decision.next)
       case 'join':
         return { job: decision.job, joined: true }
       case 'create': {

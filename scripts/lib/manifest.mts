@@ -3,7 +3,7 @@ import { readdir, readFile } from 'node:fs/promises'
 import path from 'node:path'
 import { parse } from 'yaml'
 import { runChild } from './child.mts'
-import { Failure } from './failure.mts'
+import { refusal } from './failure.mts'
 import { slugOf } from './model.mts'
 import type { Container, EnvVar, Job, JobSpec, PersistentVolumeClaim } from './objects.mts'
 import { options } from './options.mts'
@@ -146,7 +146,7 @@ async function substitute(text: string, model: string): Promise<string> {
   const names = Object.keys(values).map((name) => `\${${name}}`)
   const argv = ['env', ...assignments, 'envsubst', names.join(' ')]
   const { code, stdout, stderr } = await runChild(argv, { input: text })
-  if (code !== 0) throw new Failure(`envsubst failed: ${stderr.trim()}`, 'check that gettext is installed whole')
+  if (code !== 0) throw refusal('tools', `envsubst failed: ${stderr.trim()}`, 'check that gettext is installed whole')
   return stdout
 }
 

@@ -1,4 +1,4 @@
-import { Failure } from './failure.mts'
+import { type Failure, refusal } from './failure.mts'
 import { type Kubectl, KubectlError } from './kubectl.mts'
 import { type ClaimManifest, renderClaim } from './manifest.mts'
 import type { PersistentVolume, PersistentVolumeClaim } from './objects.mts'
@@ -65,7 +65,7 @@ export async function bindStorage(session: Session): Promise<string> {
     const decision = decideStorage(storage, wanted)
     switch (decision.action) {
       case 'refuse':
-        throw new Failure(decision.fact, decision.next)
+        throw refusal('storage', decision.fact, decision.next)
       case 'nothing':
         return done.length === 0 ? `${decision.sentence} (was already)` : `${decision.sentence} (${done.join('; ')})`
       case 'release':
@@ -212,7 +212,8 @@ async function pending(
   const events = claim ? await cluster.events(claim.metadata.uid) : []
   const last = events.at(-1)
   const why = last ? `its last event: ${last.reason}: ${last.message}` : 'it has no event'
-  return new Failure(
+  return refusal(
+    'storage',
     `PVC ${pvc} is ${claim?.status?.phase ?? 'not there'} and not Bound to ${pv}; ${why}`,
     `compare them: ${cluster.command('describe', `pv/${pv}`, `pvc/${pvc}`)}`,
   )
