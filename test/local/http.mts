@@ -145,7 +145,8 @@ async function send(request: SeenRequest, outgoing: ServerResponse, answer: Answ
     return
   }
   request.status = answer.status
-  const length = answer.status === 204 ? {} : { 'content-length': body.size }
+  const unannounced = answer.status === 204 || answer.headers?.['transfer-encoding'] !== undefined
+  const length = unannounced ? {} : { 'content-length': body.size }
   outgoing.writeHead(answer.status, { ...answer.headers, ...length })
   if (request.method === 'HEAD') {
     outgoing.end()
