@@ -42,8 +42,9 @@ function* factsOf(progress: Progress): Generator<string> {
   const verb = phase === 'moving' ? '' : `${phase} `
   yield `${verb}${percent} %`
   yield `${formatBytes(bytes)} of ${formatBytes(total)}`
-  if (bytesPerSecond !== undefined) yield `${formatBytes(bytesPerSecond)}/s`
-  if (secondsLeft !== undefined) yield `${formatSeconds(secondsLeft)} left`
+  // The first small files of a large model: what the mover rounds to nothing would be hours left.
+  if (bytesPerSecond) yield `${formatBytes(bytesPerSecond)}/s`
+  if (bytesPerSecond && secondsLeft !== undefined) yield `${formatSeconds(secondsLeft)} left`
   yield `${files} of ${totalFiles} files`
 }
 

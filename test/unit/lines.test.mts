@@ -160,6 +160,8 @@ describe('a bar', () => {
   test('names a phase other than moving, and only the phase before there are bytes', () => {
     const hashing = 'progress 5% 5/100 B - MB/s eta - files 0/2 phase hashing'
     expect(progressSentence(parseProgress(hashing) as Progress)).toBe('hashing 5 %   5 B of 100 B   0 of 2 files')
+    const first = 'progress 0% 20000/100000000 B 0.0 MB/s eta 29100s files 4/9 phase moving'
+    expect(progressSentence(parseProgress(first) as Progress)).toBe('0 %   20.0 kB of 100 MB   4 of 9 files')
     const installing = 'progress 0% 0/0 B - MB/s eta - files 0/0 phase installing'
     expect(progressSentence(parseProgress(installing) as Progress)).toBe('installing')
   })
