@@ -297,8 +297,8 @@ class Download:
 
     def _check_all(self) -> None:
         """Every folder's renames last, and every file is the one that was proved, before the evidence says so."""
-        for folder in sorted({(self._volume.folder / file.path).parent for file in self._evidence.files}):
-            self._volume.sync_folder(folder)
+        for folder in sorted({os.path.dirname(file.path) for file in self._evidence.files}):
+            self._volume.sync_folder(self._volume.folder / folder)
         for file in self._evidence.files:
             mark = self._volume.mark(file.path)
             if mark is not None and mark == self._proved.get(file.path):

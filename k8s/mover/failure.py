@@ -75,7 +75,9 @@ CAUSES: dict[str, Cause] = {
     "short-body": _transient(SAME_COMMAND),
     "stalled": _transient(SAME_COMMAND),
     "connection": _transient("check that the node reaches the server, then run the same command again"),
-    "tls": _permanent("check the endpoint, or give the pod the CA bundle that signed its certificate (SSL_CERT_FILE)"),
+    "tls": _permanent(
+        "check the endpoint, or put the CA that signed its certificate into Secret mover-network (key CA_BUNDLE)"
+    ),
     # the volume
     "no-space": _permanent("make room on the volume or enlarge it, then run the same command again"),
     "read-only": _permanent("mount the volume read-write: check the PV's mount options and the export"),

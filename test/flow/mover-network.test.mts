@@ -87,7 +87,7 @@ describe.concurrent('TLS', () => {
         env: { ...given, [name]: env[name] },
       })
       expect(detail).toContain(side)
-      expect(next).toContain('SSL_CERT_FILE')
+      expect(next).toContain('mover-network')
     }
     rig.expectNotUploaded()
   })
