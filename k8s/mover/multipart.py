@@ -150,12 +150,15 @@ class MultipartSink:
         self._advance()
 
     def _upload_id(self) -> str:
-        """Begins the upload with its first part: a kill leaves none of the files that were still to come."""
+        """Begins the upload with its first part: a kill leaves none of the files that were still to come.
+
+        Its journal is there before a part is: what is stored without one is never taken up again.
+        """
         with self._creation:
             if self._upload is None:
                 self._upload = self._spaces.create_upload(self._file.path)
                 if self._resumable:
-                    self._save([], "")
+                    self._ledger.write(self._journal([], ""))
             return self._upload
 
     def _advance(self) -> None:

@@ -60,6 +60,18 @@ class Chance:
             time.sleep(seconds)
 
 
+class Slots(list[memoryview]):
+    """A window's free slots, and those that were there when it gave them up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.at_end: list[memoryview] = []
+
+    def clear(self) -> None:
+        self.at_end += self
+        super().clear()
+
+
 class Round:
     """One run of a window over some files, with everything that must hold in it."""
 
@@ -67,6 +79,7 @@ class Round:
         self.chance = Chance(seed)
         self.buffer = self.chance.integer(2, 12) * 2 * UNIT
         self.window = Window(self.buffer, threading.Event(), hash_parts=True)
+        self.slots = self.window._slots = Slots()
         self.pool = ThreadPoolExecutor(4)
         self.lock = threading.Lock()
         self.counted = 0
@@ -82,8 +95,9 @@ class Round:
         expected = {name: sha256(body).hexdigest() for name, body in self.bodies.items()}
         assert self.finished == expected, "every file is finished once, with its own bytes"
         assert self.counted == sum(len(body) for body in self.bodies.values()), (self.counted, "bytes are counted once")
-        slots = {id(slot): len(slot) for slot in self.window._slots}
-        assert len(slots) == len(self.window._slots) == self.buffer // max(slots.values()), "every slot is back"
+        slots = {id(slot): len(slot) for slot in self.slots.at_end}
+        assert len(slots) == len(self.slots.at_end) == self.buffer // max(slots.values()), "every slot is back"
+        assert not self.slots, "their memory is given back"
         self.pool.shutdown()
 
     def transfer(self, name: str, *, resumed: bool = False) -> Transfer:
