@@ -17,5 +17,9 @@ await withSettings(
       'export MODEL=gpt2 MODEL_SLUG=$(MODEL=gpt2 scripts/slug.mts)',
     ],
   },
-  ({ model }) => ({ text: slugOf(model) }),
+  ({ model }, outcome) => {
+    const slug = slugOf(model)
+    outcome.facts.slug = slug
+    return { text: slug }
+  },
 )

@@ -47,7 +47,7 @@ class Progress:
         print(self.line(), flush=True)
 
     def enter(self, phase: str) -> None:
-        """Begins a phase: installing, planning, moving, hashing, finishing."""
+        """Begins a phase: installing, planning, moving, hashing, checking (of names and sizes), finishing."""
         with self._lock:
             changed, self._phase = phase != self._phase, phase
             self._samples.clear()

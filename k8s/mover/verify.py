@@ -98,7 +98,7 @@ class Verify:
         check_revision("the volume", evidence, self._settings)
         self._written = found[1]
         self._progress.expect(len(evidence.files), evidence.size)
-        self._progress.enter("hashing")
+        self._progress.enter("hashing" if self._settings.level == "hashes" else "checking")
         marks = {file: self._volume.mark(file.path) for file in evidence.files}
         missing = [file.path for file, mark in marks.items() if mark is None]
         wrong = [file.path for file, mark in marks.items() if mark is not None and not self._agrees(file, mark)]

@@ -76,6 +76,7 @@ class VerifySpaces:
             "sizes": [file for file in right if objects[file.path].modified >= written],
             "hashes": right,
         }[self._settings.level]
+        self._progress.enter("hashing" if hashed else "checking")
         self._progress.hash(sum(file.size for file in right) - sum(file.size for file in hashed))
         self._hash(hashed, objects, wrong)
         self._progress.finish(len(held) - len(wrong))
@@ -110,7 +111,6 @@ class VerifySpaces:
             )
 
     def _hash(self, files: list[File], objects: dict[str, Stored], wrong: set[str]) -> None:
-        self._progress.enter("hashing")
         empty = Sha256().hexdigest()
         wrong |= {file.path for file in files if file.size == 0 and file.sha256 != empty}
         window = Window(self._settings.buffer, self._stop, hash_parts=False)

@@ -40,8 +40,15 @@ export async function runErrand(session: Session, errand: Errand): Promise<Mover
     try {
       const { job, joined } = await startJob(session, title, manifest, mover)
       if (!joined && check) await resumeAfter(session, job, check)
-      story.begun(title, joined ? `Job ${job.name} is running already: joined` : `Job ${job.name} ${doing}`)
-      if (settings.dryRun) return undefined
+      const running = `Job ${job.name} is running already`
+      if (settings.dryRun) {
+        story.would(
+          title,
+          joined ? `${running}: it would be joined` : `a Job ${job.name} would be made, which ${doing}`,
+        )
+        return undefined
+      }
+      story.begun(title, joined ? `${running}: joined` : `Job ${job.name} ${doing}`)
       if (joined) await noteJoined(cluster, job)
       return await new Follower(session, job, false).run()
     } catch (error) {

@@ -4,9 +4,13 @@ import { commonOptions, type Option, type OptionName, options } from './options.
 /** What an entry script says about itself. */
 export interface Script {
   name: string
+  /** Its target in the Makefile, where that has another name. */
+  target?: string
   /** What it is, in a sentence or two. */
   purpose: string
   options: readonly OptionName[]
+  /** What an option means here, where that differs from script to script. */
+  meanings?: Partial<Record<OptionName, string>>
   examples: readonly string[]
   /** What becomes of its Jobs when it ends before them. */
   jobs: 'go on' | 'are deleted' | 'none'
@@ -18,7 +22,10 @@ export function helpText(script: Script): string {
   const names = (Object.keys(options) as OptionName[]).filter((name) =>
     [...script.options, ...commonOptions].includes(name),
   )
-  const taken: Option[] = [...names.map((name) => options[name]), { flag: 'help', help: 'show this and exit' }]
+  const taken: Option[] = [
+    ...names.map((name) => ({ ...options[name], help: script.meanings?.[name] ?? options[name].help })),
+    { flag: 'help', help: 'show this and exit' },
+  ]
   const rows = taken.map((option) => [spelled(option), option.environment ?? '-', option.default ?? '-'])
   const heading = ['option', 'environment', 'default']
   const widths = [0, 1].map((column) => Math.max(...[heading, ...rows].map((row) => row[column]?.length ?? 0)))
@@ -29,6 +36,7 @@ export function helpText(script: Script): string {
     wrap(`${script.name}: ${script.purpose}`, ''),
     '',
     `Usage: scripts/${script.name}.mts [options]`,
+    `       make ${script.target ?? script.name} [ARGS='options']`,
     '',
     line(heading),
     ...taken.flatMap((option, i) => [line(rows[i] ?? []), wrap(option.help, '      ')]),

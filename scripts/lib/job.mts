@@ -20,7 +20,7 @@ export interface Started {
 export type Decision =
   | { action: 'create' }
   | { action: 'wait-until-gone' }
-  | { action: 'replace'; job: Metadata; reason: string }
+  | { action: 'replace'; job: Metadata; what: string }
   | { action: 'join'; job: Metadata }
   | { action: 'refuse'; fact: string; next: string }
 
@@ -38,8 +38,8 @@ export function decide(found: Job | undefined, wanted: JobManifest, restart: boo
       fact: `Job ${name} ${finished ? 'was' : 'is running'} for ${model ? `another model, ${model}` : 'a model that it does not name'}: the names of both shorten to the same`,
       next: `${finished ? 'delete it when nobody needs its report any more' : 'wait until it is done'}, then run the same command again`,
     }
-  if (finished) return { action: 'replace', job, reason: `finished Job ${name} deleted` }
-  if (restart) return { action: 'replace', job, reason: `running Job ${name} stopped and deleted (--restart)` }
+  if (finished) return { action: 'replace', job, what: `finished Job ${name}` }
+  if (restart) return { action: 'replace', job, what: `running Job ${name} (--restart)` }
   const running = askedOf(found)
   const asked = settingsOf(wanted.spec)
   if (hashOf(running) === hashOf(asked)) return { action: 'join', job }
@@ -101,7 +101,8 @@ export async function startJob(
       }
       case 'replace':
         if (await unlessAway(pace, () => cluster.deleteJob(decision.job, 'Foreground')))
-          story.begun(title, decision.reason)
+          if (settings.dryRun) story.would(title, `${decision.what} would be deleted`)
+          else story.begun(title, `${decision.what} deleted`)
         break
       case 'wait-until-gone':
         if (pace.over) throw stuck(cluster, name)

@@ -35,7 +35,7 @@ export async function main(script: Script, run: (session: Session) => Promise<Re
 /** The same for a script that calls nothing. */
 export async function withSettings(
   script: Script,
-  run: (settings: Settings) => Promise<Result> | Result,
+  run: (settings: Settings, outcome: Outcome) => Promise<Result> | Result,
 ): Promise<void> {
   const args = process.argv.slice(2)
   // Wrong usage is told to machines too, although the settings cannot be read then.
@@ -48,7 +48,7 @@ export async function withSettings(
     const settings = readSettings(script.name, script.options, args, process.env)
     model = script.options.includes('model') ? settings.model : undefined
     story.quiet = settings.quiet
-    const { text, problem } = await run(settings)
+    const { text, problem } = await run(settings, outcome)
     process.exitCode = problem ? exitCodes.failed : exitCodes.done
     await print(json ? documentOf(script, model, problem) : `${text}\n`)
   } catch (error) {

@@ -9,6 +9,8 @@ const SEGMENT = /^(?![-.])[A-Za-z0-9._-]{1,96}(?<![-.])$/
 /** Why this is no model id of the Hub, or undefined when it is one. */
 export function modelProblem(id: string): string | undefined {
   if (id === '') return 'it is empty'
+  const pasted = idInAddress(id)
+  if (pasted) return `it is the address of a page; the id of its model is ${pasted}`
   const segments = id.split('/')
   if (segments.length > 2) return 'it has more than two segments (organisation/name)'
   if (!segments.every((segment) => SEGMENT.test(segment)))
@@ -16,6 +18,16 @@ export function modelProblem(id: string): string | undefined {
   if (/--|\.\./.test(id)) return 'the Hub allows neither -- nor ..'
   if (id.endsWith('.git')) return 'the Hub allows no name that ends in .git'
   return undefined
+}
+
+/** The id in an address of the Hub as browsers have it, `https://huggingface.co/gpt2/tree/main`. */
+function idInAddress(text: string): string | undefined {
+  const [, path] = /^(?:https?:\/\/)?(?:www\.)?(?:huggingface\.co|hf\.co)\/([^?#]+)/.exec(text) ?? []
+  if (path === undefined) return undefined
+  const [first = '', second = ''] = path.split('/')
+  const id =
+    second === '' || /^(tree|blob|resolve|raw|commits?|discussions)$/.test(second) ? first : `${first}/${second}`
+  return modelProblem(id) === undefined ? id : undefined
 }
 
 /**

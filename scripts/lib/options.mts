@@ -18,11 +18,16 @@ export interface Option {
 const dnsLabel = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/
 const dnsSubdomain = /^(?=.{1,253}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$/
 
+/** What git takes for a name: `../x` would leave its place in the Hub's addresses. */
+const revision = /^(?![-/])(?!.*(\.\.|\/\/|@\{))(?!(.*\/)?\.)[^\s~^:?*[\\\p{Cc}]{1,255}(?<![/.]|\.lock)$/u
+/** As k8s/mover/settings.py has it. */
+const SMALLEST_BUFFER = 32 * 2 ** 20
+
 const matches = (pattern: RegExp, what: string) => (value: string) => (pattern.test(value) ? undefined : what)
 const objectName = matches(dnsSubdomain, 'an object name has lower-case letters, digits, - and . only')
 
 function urlProblem(value: string): string | undefined {
-  if (!URL.canParse(value)) return 'it is no URL'
+  if (!URL.canParse(value)) return 'it is no URL (https://…)'
   const url = new URL(value)
   if (url.protocol !== 'http:' && url.protocol !== 'https:') return 'it is neither http:// nor https://'
   if (url.username || url.password) return 'it holds credentials, which everyone who may read Jobs would see'
@@ -33,6 +38,11 @@ function urlProblem(value: string): string | undefined {
 function globProblem(value: string): string | undefined {
   if (/\s/.test(value)) return 'globs are separated by spaces: write ? for a space in a name'
   return undefined
+}
+
+function bufferProblem(value: string): string | undefined {
+  if (!/^\d+(Ki|Mi|Gi|k|M|G)?$/.test(value)) return 'a buffer is written like 256Mi'
+  return (parseQuantity(value) ?? 0) < SMALLEST_BUFFER ? 'the smallest that the mover can work with is 32Mi' : undefined
 }
 
 function quantityProblem(value: string): string | undefined {
@@ -56,7 +66,7 @@ export const options = {
     value: 'NAME',
     default: 'main',
     help: 'branch, tag or commit of the model',
-    problem: matches(/^(?![-/])[^\s~^:?*[\\\p{Cc}]{1,255}$/u, 'it is no name of a branch, tag or commit'),
+    problem: matches(revision, 'it is no name of a branch, tag or commit'),
   },
   include: {
     flag: 'include',
@@ -153,7 +163,7 @@ export const options = {
     environment: 'MODEL_PVC',
     value: 'NAME',
     default: 'model-nfs-pvc',
-    help: 'the claim on it, which the Jobs mount',
+    help: 'the claim on the NFS share, which the Jobs mount',
     problem: objectName,
   },
   image: {
@@ -178,7 +188,7 @@ export const options = {
     value: 'SIZE',
     default: '256Mi',
     help: 'how many bytes the mover keeps in memory',
-    problem: matches(/^\d+(Ki|Mi|Gi|k|M|G)?$/, 'a buffer is written like 256Mi'),
+    problem: bufferProblem,
   },
   pipIndexUrl: {
     flag: 'pip-index-url',
@@ -198,11 +208,11 @@ export const options = {
   },
   spaces: {
     flag: 'spaces',
-    help: 'the copy in Spaces: verify looks at it instead of the volume, clean removes it',
+    help: 'look at the copy in Spaces instead of the one on the volume',
   },
   nfs: {
     flag: 'nfs',
-    help: 'the copy on the NFS volume: clean removes it',
+    help: 'remove the copy on the NFS volume',
   },
   yes: {
     flag: 'yes',

@@ -26,18 +26,21 @@ export interface Problem {
   next: string
 }
 
-export type State = 'done' | 'failed' | 'timeout' | 'interrupted' | 'usage'
+/** `dry-run`: it came to its end, and nothing was done. */
+export type State = 'done' | 'dry-run' | 'failed' | 'timeout' | 'interrupted' | 'usage'
 
 /** What a run did, stage by stage, for machines. */
 export class Outcome {
   readonly stages: StageOutcome[] = []
   /** What a script has to say besides, such as a plan's numbers. */
   readonly facts: Record<string, unknown> = {}
+  /** What an end that is no failure is called. */
+  good: Extract<State, 'done' | 'dry-run'> = 'done'
 
   /** Runs one stage, after another and never within one; how it ended is noted whatever happens. */
   async record<T>(stage: string, run: (noted: StageOutcome) => Promise<T>): Promise<T> {
     const start = performance.now()
-    const noted: StageOutcome = { stage, state: 'done', seconds: 0 }
+    const noted: StageOutcome = { stage, state: this.good, seconds: 0 }
     this.stages.push(noted)
     try {
       const result = await run(noted)
@@ -61,7 +64,7 @@ export class Outcome {
     return {
       script,
       model: model ?? null,
-      state: end === undefined ? 'done' : stateOf(end),
+      state: end === undefined ? this.good : stateOf(end),
       stage: this.stages.at(-1)?.stage ?? null,
       commit: proved?.commit ?? null,
       bytes: proved?.bytes ?? null,

@@ -23,11 +23,14 @@ export async function rehearse(
 ): Promise<Result> {
   const { story, outcome } = session
   story.begun(TITLE, 'nothing is changed; what follows is what a run would do')
+  outcome.good = 'dry-run'
   const cluster = new Rehearsal(session)
   const result = await run({ ...session, cluster })
   const made = `${cluster.made} ${cluster.made === 1 ? 'object' : 'objects'} would be made`
-  if (cluster.alone) story.warned(TITLE, `${made}, as if nothing were there yet; not checked by the server`)
-  else story.done(TITLE, `${made}${cluster.made > 0 ? ', and the server would take them' : ''}; nothing was changed`)
+  if (cluster.alone)
+    story.warned(TITLE, `${made} if nothing is there yet; the cluster does not answer, so nothing was checked there`)
+  else story.would(TITLE, `${made}${cluster.made > 0 ? ', and the server would take them' : ''}; nothing was changed`)
+  outcome.facts.checked = !cluster.alone
   outcome.facts.manifests = cluster.text
   return { ...result, text: cluster.text }
 }
@@ -64,7 +67,7 @@ class Rehearsal extends Kubectl {
     const found = await this.#ask(() => super.find<T>(kind, name))
     if (this.alone) return kind === 'pv' ? (assumedVolume(name) as unknown as T) : undefined
     if (kind === 'job' && found?.metadata.deletionTimestamp) {
-      this.#story.detail(`Job ${name} is being deleted; its end is waited for`)
+      this.#story.detail(`Job ${name} is being deleted; its end would be waited for`)
       this.#pretended.set(key, undefined)
       return undefined
     }

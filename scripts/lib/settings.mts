@@ -58,7 +58,8 @@ export function readSettings(script: string, names: readonly OptionName[], args:
     const option = table[name]
     const problem = value === '' ? 'it is empty' : option.problem?.(value)
     // Where a URL holds its password is known only of one that can be used.
-    const shown = option.value === 'URL' && value !== '' ? '' : ` ${JSON.stringify(withoutCredentials(value))}`
+    const hidden = option.value === 'URL' && value !== '' && !PUBLIC.test(value)
+    const shown = hidden ? '' : ` ${JSON.stringify(withoutCredentials(value))}`
     if (problem) problems.push(`${source}${shown} cannot be used: ${problem}`)
   }
   const text = (name: OptionName): string | undefined => {
@@ -112,9 +113,13 @@ export function readSettings(script: string, names: readonly OptionName[], args:
   return Object.freeze(settings)
 }
 
+/** A host alone, with a dot in its name, or a page of the Hub: neither has room for a secret. */
+const PUBLIC =
+  /^(([a-z][a-z0-9+.-]*:\/\/)?[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+(:\d{1,5})?\/?|https?:\/\/(huggingface\.co|hf\.co)\/[\w./-]*)$/
+
 /** A refused value is shown, and terminals and CI keep what is shown: of a URL that went astray no more than its scheme. */
 function withoutCredentials(value: string): string {
-  return value.replace(/:\/\/.*/s, '://***')
+  return PUBLIC.test(value) ? value : value.replace(/:\/\/.*/s, '://***')
 }
 
 /** Whether the help was asked for, however wrong the rest of the line may be. */

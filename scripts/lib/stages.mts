@@ -13,7 +13,8 @@ import { bindStorage } from './storage.mts'
 export function storage(session: Session): Promise<Result> {
   return stage(session, 'storage', async () => {
     const sentence = await bindStorage(session)
-    session.story.done('storage', sentence)
+    if (session.settings.dryRun) session.story.would('storage', sentence)
+    else session.story.done('storage', sentence)
     return { text: `${session.settings.pvc} is Bound to ${session.settings.pv}` }
   })
 }
@@ -54,11 +55,12 @@ async function move(session: Session, noted: StageOutcome, kind: JobKind, target
   await refuseBeside(session, isRemoval)
   const { job, joined } = await startJob(session, title, manifest, mover)
   if (!joined) await orTakeBack(session, job, refuseBeside(session, isRemoval))
-  story.begun(
-    title,
-    joined ? `Job ${job.name} is running already with these settings: joined` : `Job ${job.name} started`,
-  )
-  if (settings.dryRun) return { text: target }
+  const running = `Job ${job.name} is running already with these settings`
+  if (settings.dryRun) {
+    story.would(title, joined ? `${running}: it would be joined` : `Job ${job.name} would be started`)
+    return { text: target }
+  }
+  story.begun(title, joined ? `${running}: joined` : `Job ${job.name} started`)
   const done = await new Follower(session, job, true).run()
   noteMover(noted, done)
   const sentence = done

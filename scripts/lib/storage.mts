@@ -67,15 +67,17 @@ export async function bindStorage(session: Session): Promise<string> {
       case 'refuse':
         throw refusal('storage', decision.fact, decision.next)
       case 'nothing':
-        return done.length === 0 ? `${decision.sentence} (was already)` : `${decision.sentence} (${done.join('; ')})`
+        if (done.length === 0) return `${decision.sentence} (was already)`
+        if (settings.dryRun) return `${settings.pvc} would be Bound to ${settings.pv}: ${done.join('; ')}`
+        return `${decision.sentence} (${done.join('; ')})`
       case 'release':
         if (!(await unlessAway(pace, () => release(cluster, settings.pv, decision.resourceVersion)))) break
-        done.push(`${settings.pv} was Released: its stale claimRef is removed`)
+        done.push(`${settings.pv} was Released: its stale claimRef ${settings.dryRun ? 'goes' : 'is removed'}`)
         pace = grace()
         break
       case 'create':
         if (!(await unlessAway(pace, () => create(cluster, wanted)))) break
-        done.push('PVC created')
+        done.push(settings.dryRun ? 'the PVC is made' : 'PVC created')
         pace = grace()
         break
       case 'wait':

@@ -34,6 +34,11 @@ export class Story {
     if (!this.quiet) this.#line(this.#paint('32', '✓'), title, sentence)
   }
 
+  /** What --dry-run has a run do: it has not happened. */
+  would(title: string, sentence: string): void {
+    if (!this.quiet) this.#line('○', title, sentence)
+  }
+
   /** Something to know before it is too late, that ends nothing. */
   warned(title: string, sentence: string): void {
     if (!this.quiet) this.#line(this.#paint('33', '!'), title, sentence)

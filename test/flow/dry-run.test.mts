@@ -31,6 +31,7 @@ async function rehearse(script: string, args: string[] = ['--model', model.id]) 
   const moved = world.moved
   const { code, stdout, stderr } = await world.run(script, [...args, '--dry-run'])
   expect(code, stderr).toBe(0)
+  expect(stderr, 'nothing is told as done').not.toMatch(/^✓ (?!preflight)|Job \S+ (started|deleted)|: joined$/m)
   expect(await state()).toEqual(before)
   expect(world.moved).toEqual(moved)
   expect(stderr).toMatch(/^• dry run +nothing is changed/m)
@@ -45,6 +46,7 @@ async function rehearse(script: string, args: string[] = ['--model', model.id]) 
 describe('on an empty cluster', () => {
   test('fix-pvc prints the claim', async () => {
     const { names, stderr } = await rehearse('fix-pvc', [])
+    expect(stderr).toContain(`○ storage    ${world.pvc} would be Bound to ${world.pv}: the PVC is made`)
     expect(names).toEqual([`PersistentVolumeClaim ${world.pvc}`])
     expect(stderr).toMatch(/1 object would be made, and the server would take them; nothing was changed/)
   })
@@ -75,7 +77,8 @@ describe('on an empty cluster', () => {
 })
 
 test('a finished Job would be replaced, and stays', async () => {
-  const { stdout, names } = await rehearse('model-to-spaces')
+  const { stdout, stderr, names } = await rehearse('model-to-spaces')
+  expect(stderr).toMatch(/^○ to Spaces {2}finished Job \S+ would be deleted\n○ to Spaces {2}Job \S+ would be started$/m)
   expect(stdout).toMatch(new RegExp(`^# kubectl .* delete job model-upload-spaces-${slug}`, 'm'))
   expect(names, 'the mover is there already').toEqual([`Job model-upload-spaces-${slug}`])
 })
@@ -87,7 +90,7 @@ test('a stale claimRef would be removed, and stays', async () => {
   await world.kubectl(['wait', 'pv', world.pv, '--for=jsonpath={.status.phase}=Released', '--timeout=60s'])
   const { stdout, stderr, names } = await rehearse('fix-pvc', [])
   expect(stdout).toMatch(new RegExp(`^# kubectl .* patch pv ${world.pv} `, 'm'))
-  expect(stderr).toContain('its stale claimRef is removed')
+  expect(stderr).toContain('its stale claimRef goes')
   expect(names).toEqual([`PersistentVolumeClaim ${world.pvc}`])
 })
 
@@ -99,7 +102,7 @@ test('a running Job would be joined; with other settings it is refused, and with
     await Promise.race([held.arrived, first.outcome.then(({ stderr }) => expect.fail(stderr))])
     const joined = await rehearse('model-to-spaces', ['--model', twin.id])
     expect(joined.names).toEqual([])
-    expect(joined.stderr).toContain('is running already with these settings: joined')
+    expect(joined.stderr).toContain('is running already with these settings: it would be joined')
     const refused = await world.run('model-to-spaces', ['--model', twin.id, '--buffer', '64Mi', '--dry-run'])
     expect(refused, refused.stderr).toMatchObject({ code: 1 })
     expect(refused.stderr).toContain('BUFFER is 256Mi there, 64Mi here')
@@ -123,14 +126,25 @@ test.each([
   expect(stderr).not.toContain('checkpoints')
 })
 
+test('machines are told of it too, and whether the server was asked', async () => {
+  const { code, stdout, stderr } = await world.run('setup-model', ['--model', model.id, '--dry-run', '--json'])
+  expect(code, stderr).toBe(0)
+  const document = JSON.parse(stdout) as { stages: { state: string }[] }
+  expect(document).toMatchObject({ state: 'dry-run', checked: true, manifests: expect.stringContaining('kind: ') })
+  expect(new Set(document.stages.map(({ state }) => state))).toEqual(new Set(['dry-run']))
+})
+
 test('without a server the manifests are printed all the same, and that they are not checked is said', async () => {
   if (real) return
   await world.kube.stopApi()
   try {
     const done = await world.run('setup-model', ['--model', '1e5', '--dry-run'])
     expect(done, done.stderr).toMatchObject({ code: 0 })
-    expect(done.stderr).toMatch(/^! dry run +5 objects would be made, .*not checked/m)
+    expect(done.stderr).toMatch(/^! dry run +5 objects would be made .*nothing was checked there$/m)
+    expect(done.stderr).not.toMatch(/✓|is Bound|Job \S+ started/)
     expect(done.stdout).toContain('value: "1e5"')
+    const told = await world.run('setup-model', ['--model', '1e5', '--dry-run', '--json'])
+    expect(JSON.parse(told.stdout)).toMatchObject({ state: 'dry-run', checked: false })
   } finally {
     await world.kube.startApi()
   }

@@ -419,7 +419,8 @@ describe.concurrent('verify', () => {
     }
     for (const LEVEL of ['names', 'sizes', 'hashes', undefined]) {
       const patch = 'import sys; sys.modules.update({"botocore": None, "urllib3": None})'
-      const { message } = await rig.mustRun('verify', { env: { ...env, LEVEL }, patch })
+      const { message, log } = await rig.mustRun('verify', { env: { ...env, LEVEL }, patch })
+      expect(log.includes('phase hashing'), 'nothing is called hashed that was not').toBe(LEVEL === 'hashes')
       expect(message).toMatchObject({ files: 3, bytes: SIZE, commit: 'c'.repeat(40), unknown: [] })
     }
     expect(rig.spaces.requests).toEqual([])

@@ -60,7 +60,8 @@ describe.concurrent('verify-spaces', () => {
       ['sizes', 0],
       ['hashes', SIZE],
     ] as const) {
-      const { message } = await rig.mustRun('verify-spaces', { env: { LEVEL } })
+      const { message, log } = await rig.mustRun('verify-spaces', { env: { LEVEL } })
+      expect(log.includes('phase hashing'), 'nothing is called hashed that was not').toBe(LEVEL === 'hashes')
       expect(message).toMatchObject({ files: 4, bytes: SIZE, commit: 'c'.repeat(40), unknown: [] })
       expect(rig.moved().outOfBucket).toBe(bytes)
     }

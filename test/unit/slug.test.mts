@@ -48,6 +48,10 @@ describe('a model id', () => {
 
   test.each([
     ['', 'empty'],
+    ['https://huggingface.co/gpt2', 'the id of its model is gpt2'],
+    ['https://huggingface.co/openai/gpt-oss-20b/tree/main?x=y', 'the id of its model is openai/gpt-oss-20b'],
+    ['huggingface.co/gpt2/blob/main/config.json', 'the id of its model is gpt2'],
+    ['https://huggingface.co/a b', 'two segments'],
     ['a b', 'segment'],
     ['../x/y', 'two segments'],
     ['x/y; rm -rf /', 'two segments'],
