@@ -1,6 +1,7 @@
 # Each target calls a script; what a model or a context may be called is settled there (exit 2 before any call).
 # Flags: make setup-model MODEL=gpt2 ARGS='--revision main --timeout 7200'   (ARGS are words of your shell)
 
+MODEL_ORIGIN := $(origin MODEL)
 MODEL ?= meta-llama/Llama-3.1-8B-Instruct
 # CONTEXT= on this command line, else the user's own KUBE_CONTEXT, else the demo cluster.
 ifeq ($(origin CONTEXT),undefined)
@@ -14,12 +15,22 @@ override MODEL := $(value MODEL)
 override CONTEXT := $(value CONTEXT)
 override KUBE_CONTEXT := $(value CONTEXT)
 override ARGS := $(value ARGS)
-$(foreach name,$(.VARIABLES),$(if $(filter command line,$(origin $(name))),$(eval override export $(name) := $$(value $(name)))))
+GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command line,$(origin $(name))),$(name)))
+$(foreach name,$(GIVEN),$(eval override export $(name) := $$(value $(name))))
+# A misspelt one would be taken for nothing, and the default for what was meant.
+SETTINGS := MODEL CONTEXT ARGS KUBE_CONTEXT NAMESPACE MODEL_REVISION MODEL_INCLUDE MODEL_EXCLUDE MODEL_TIMEOUT MODEL_GRACE \
+  SPACES_BUCKET SPACES_ENDPOINT SPACES_REGION HF_ENDPOINT MODEL_PV MODEL_PVC MOVER_IMAGE MOVER_MEMORY MOVER_BUFFER \
+  MOVER_PIP_INDEX_URL VERIFY_LEVEL
+STRANGE := $(filter-out $(SETTINGS) KUBECONFIG E2E_HOST_IP E2E_CLUSTER_TOOL CI NO_COLOR PATH SHELL,$(GIVEN))
+ifneq ($(STRANGE),)
+$(error $(STRANGE): no such setting; there are $(SETTINGS))
+endif
 # A make below this one (the tests call it) starts from its own command line.
 MAKEOVERRIDES =
 
 SCRIPTS := setup-model model-to-spaces model-to-nfs fix-pvc verify clean-model slug
-$(SCRIPTS) plan: override export MODEL := $(value MODEL)
+# What is removed has to be named.
+$(filter-out $(if $(filter undefined,$(MODEL_ORIGIN)),clean-model),$(SCRIPTS)) plan: override export MODEL := $(value MODEL)
 $(SCRIPTS) plan: override export KUBE_CONTEXT := $(value KUBE_CONTEXT)
 
 .PHONY: help $(SCRIPTS) plan demo picture test e2e bench types lint
@@ -53,19 +64,19 @@ slug: node_modules/.package-lock.json ## the model's part of Job names (MODEL_SL
 	@scripts/slug.mts $(ARGS)
 
 demo: node_modules/.package-lock.json .venv/.installed ## all of it on this machine with a small real model, no cluster needed
-	@scripts/need kubectl envsubst
-	@npx tsx test/local/demo.mts
+	@scripts/need node kubectl envsubst
+	@scripts/run test/local/demo.mts
 
 picture: node_modules/.package-lock.json .venv/.installed ## draw docs/run.svg from a recorded run
-	@scripts/need kubectl envsubst
+	@scripts/need node kubectl envsubst
 	@scripts/run test/local/picture.mts
 
 test: node_modules/.package-lock.json .venv/.installed ## unit and flow tests, no cluster needed
-	@scripts/need kubectl envsubst
+	@scripts/need node kubectl envsubst
 	@npx vitest run --project unit --project flow $(ARGS)
 
 e2e: node_modules/.package-lock.json .venv/.installed ## the same flows on the cluster that KUBECONFIG names
-	@scripts/need kubectl envsubst
+	@scripts/need node kubectl envsubst
 	@E2E=1 npx vitest run --project flow --project e2e --project outage $(ARGS)
 
 bench: node_modules/.package-lock.json .venv/.installed ## measure both hops side by side with the usual tools
@@ -79,7 +90,8 @@ lint: node_modules/.package-lock.json .venv/.installed ## check the style
 
 node_modules/.package-lock.json: package-lock.json
 	@scripts/need node npm
-	@npm ci >&2
+	@echo 'installing the packages of package-lock.json into node_modules' >&2
+	@npm ci --loglevel=error >&2
 	@touch $@
 
 .venv: .venv/.installed
@@ -87,6 +99,7 @@ node_modules/.package-lock.json: package-lock.json
 # The pods' own Python where it is there: the mover is tested on what it runs on.
 .venv/.installed: k8s/mover/requirements.txt test/requirements.txt
 	@command -v python3.11 >/dev/null || scripts/need python3
-	$$(command -v python3.11 || command -v python3) -m venv .venv
-	.venv/bin/pip install --quiet --disable-pip-version-check --requirement k8s/mover/requirements.txt --requirement test/requirements.txt
+	@echo 'installing the packages of the mover and of its tests into .venv' >&2
+	@$$(command -v python3.11 || command -v python3) -m venv .venv
+	@.venv/bin/pip install --quiet --disable-pip-version-check --requirement k8s/mover/requirements.txt --requirement test/requirements.txt
 	@touch $@

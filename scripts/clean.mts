@@ -29,6 +29,7 @@ await main(
       'image',
       'pipIndexUrl',
     ],
+    named: ['model'],
     meanings: { spaces: 'remove the copy in Spaces' },
     jobs: 'are deleted',
     examples: [

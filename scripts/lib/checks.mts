@@ -116,12 +116,12 @@ export async function checksFor(
   ]
 }
 
-/** What is wrong with the context, naming the ones that there are. */
-export function unknownContext(context: string, contexts: readonly string[]): Failure {
+/** What is wrong with the context, naming the ones that there are, and the `file` where it is not the usual one. */
+export function unknownContext(context: string, contexts: readonly string[], file?: string): Failure {
   const name = /^do-[a-z0-9]+-(.+)$/.exec(context)?.[1]
   const how = `${name ? `doctl kubernetes cluster kubeconfig save ${quote(name)}` : 'add it to the kubeconfig'}, or name another with --context`
   const there = contexts.length > 0 ? `it has ${contexts.join(', ')}` : 'it has none at all'
-  return refusal('no-context', `the kubeconfig has no context ${context}: ${there}`, how)
+  return refusal('no-context', `the kubeconfig${file ? ` ${file}` : ''} has no context ${context}: ${there}`, how)
 }
 
 export function kubectlFindings({ clientVersion }: Versions): Finding[] {

@@ -32,6 +32,9 @@ export function refusal(reason: string, fact: string, next: string): Failure {
 /** Ctrl-C, SIGTERM, SIGHUP or a closed pipe: nobody is there any more to tell about progress. */
 export class Interrupted extends Error {
   readonly by: string
+  /** The stage in which it happened, and how to go on from there. */
+  stage: string | undefined
+  next: string | undefined
 
   constructor(by: string) {
     super(`interrupted by ${by}`)

@@ -1,6 +1,6 @@
 import type { Diagnosis } from './cause.mts'
 import { deletedPod, diagnoseFailure, diagnosePod, diagnoseWaiting, type Snapshot } from './diagnosis.mts'
-import { Failure } from './failure.mts'
+import { Failure, Interrupted } from './failure.mts'
 import { formatSeconds } from './format.mts'
 import { isFinished } from './job.mts'
 import { KubectlError } from './kubectl.mts'
@@ -90,7 +90,7 @@ export class Follower {
         await pace.wait()
       }
     } catch (error) {
-      if (this.#stays && !this.#isSettled && !(error instanceof JobGone)) this.#sayHowToComeBack()
+      if (this.#stays && !this.#isSettled && !(error instanceof JobGone)) this.#sayHowToComeBack(error)
       throw error
     } finally {
       await this.#log?.end()
@@ -263,10 +263,12 @@ export class Follower {
     return timeoutFailure(fact, `follow it again: ${again}`)
   }
 
-  #sayHowToComeBack(): void {
+  /** With an interruption as its last words, before any other end. */
+  #sayHowToComeBack(error: unknown): void {
     const { story, again } = this.#session
-    story.advice(`Job ${this.#job.name} goes on in the cluster; ${this.#howToStop()}`)
-    story.advice(`follow it again: ${again}`)
+    const how = `Job ${this.#job.name} goes on in the cluster; ${this.#howToStop()}\nfollow it again: ${again}`
+    if (error instanceof Interrupted) error.next = how
+    else story.advice(how)
   }
 
   #howToStop(): string {

@@ -18,3 +18,25 @@ export function formatSeconds(seconds: number): string {
   if (whole < 7200) return `${Math.floor(whole / 60)} min ${whole % 60} s`
   return `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`
 }
+
+/** What has to stay in one piece to be pasted: a command of kubectl or of ours to the end of its clause, a make target with its words. */
+const COMMAND =
+  /\(?(?:kubectl (?:--context|config) |\S*\/scripts\/[\w-]+\.mts)[^;]*?(?=; |, (?:and|or|then) | (?:lists|and|or|says) |$)|make [a-z-]+(?: MODEL=\S+)?(?: ARGS=(?:'[^']*'|\S+))?/
+    .source
+
+const ATOM = new RegExp(`(?:${COMMAND})\\S*|\\S+`, 'g')
+
+/** A line broken at words; what is longer than the width, such as a command, gets a line of its own and stays whole. */
+export function wrapped(line: string, width: number): string[] {
+  const [indent = ''] = /^ *(?:- )?/.exec(line) ?? []
+  const lines: string[] = []
+  let last = ''
+  for (const atom of line.slice(indent.length).match(ATOM) ?? []) {
+    const longer = last === '' ? atom : `${last} ${atom}`
+    if (last !== '' && indent.length + longer.length > width) {
+      lines.push(last)
+      last = atom
+    } else last = longer
+  }
+  return [...lines, last].map((text, i) => `${i === 0 ? indent : ' '.repeat(indent.length)}${text}`)
+}

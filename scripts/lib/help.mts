@@ -1,4 +1,5 @@
 import { exitCodes } from './failure.mts'
+import { wrapped } from './format.mts'
 import { commonOptions, type Option, type OptionName, options } from './options.mts'
 
 /** What an entry script says about itself. */
@@ -9,6 +10,8 @@ export interface Script {
   /** What it is, in a sentence or two. */
   purpose: string
   options: readonly OptionName[]
+  /** Options that have to be given: what cannot be undone has no default. */
+  named?: readonly OptionName[]
   /** What an option means here, where that differs from script to script. */
   meanings?: Partial<Record<OptionName, string>>
   examples: readonly string[]
@@ -22,10 +25,7 @@ export function helpText(script: Script): string {
   const names = (Object.keys(options) as OptionName[]).filter((name) =>
     [...script.options, ...commonOptions].includes(name),
   )
-  const taken: Option[] = [
-    ...names.map((name) => ({ ...options[name], help: script.meanings?.[name] ?? options[name].help })),
-    { flag: 'help', help: 'show this and exit' },
-  ]
+  const taken: Option[] = [...names.map((name) => optionOf(script, name)), { flag: 'help', help: 'show this and exit' }]
   const rows = taken.map((option) => [spelled(option), option.environment ?? '-', option.default ?? '-'])
   const heading = ['option', 'environment', 'default']
   const widths = [0, 1].map((column) => Math.max(...[heading, ...rows].map((row) => row[column]?.length ?? 0)))
@@ -51,6 +51,12 @@ export function helpText(script: Script): string {
   ].join('\n')
 }
 
+function optionOf({ named, meanings }: Script, name: OptionName): Option {
+  const { default: standard, ...option }: Option = options[name]
+  const help = meanings?.[name] ?? option.help
+  return { ...option, help, ...(standard === undefined || named?.includes(name) ? {} : { default: standard }) }
+}
+
 function spelled({ flag, value }: Option): string {
   return value ? `--${flag} ${value}` : `--${flag}`
 }
@@ -69,14 +75,7 @@ function exits({ jobs }: Script): string {
 }
 
 function wrap(text: string, indent: string): string {
-  const lines: string[] = []
-  let line = indent
-  for (const word of text.split(' ')) {
-    if (line.length + word.length + 1 > WIDTH && line.trim() !== '') {
-      lines.push(line)
-      line = indent
-    }
-    line += line.trim() === '' ? word : ` ${word}`
-  }
-  return [...lines, line].join('\n')
+  return wrapped(text, WIDTH - indent.length)
+    .map((line) => `${indent}${line}`)
+    .join('\n')
 }

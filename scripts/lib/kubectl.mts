@@ -5,6 +5,7 @@ import type { Event, Metadata } from './objects.mts'
 
 export type KubectlReason =
   | 'unreachable'
+  | 'kubeconfig'
   | 'no-context'
   | 'unauthorized'
   | 'forbidden'
@@ -242,6 +243,12 @@ export function explain(cluster: Kubectl, args: readonly string[], result: Child
       `the kubeconfig has no context ${context}`,
       'kubectl config get-contexts lists them; name one with --context',
     )
+  if (reason === 'kubeconfig')
+    return new KubectlError(
+      reason,
+      `the kubeconfig cannot be read: ${said}`,
+      'correct the file, or name another with KUBECONFIG',
+    )
   if (reason === 'unreachable')
     return new KubectlError(
       reason,
@@ -281,6 +288,7 @@ function reasonOf(stderr: string): KubectlReason {
     /\((\w+)\):/.exec(stderr)?.[1]
   const reason = named ? SERVER_REASONS[named] : undefined
   if (reason) return reason
+  if (/error loading config file/.test(stderr)) return 'kubeconfig'
   if (/context was not found|context "[^"]*" does not exist/.test(stderr)) return 'no-context'
   if (/\(Unauthorized\)|provide credentials/.test(stderr)) return 'unauthorized'
   if (/^The (request|\w+ "[^"]*") is invalid/m.test(stderr)) return 'invalid'

@@ -45,7 +45,7 @@ export async function withSettings(
   for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {})
   try {
     if (wantsHelp(args)) return await print(helpText(script))
-    const settings = readSettings(script.name, script.options, args, process.env)
+    const settings = readSettings(script.name, script.options, args, process.env, script.named)
     model = script.options.includes('model') ? settings.model : undefined
     story.quiet = settings.quiet
     const { text, problem } = await run(settings, outcome)
@@ -106,7 +106,8 @@ function interruption(): AbortSignal {
 /** Says what went wrong; gives the exit code. */
 function tell(error: unknown): number {
   if (error instanceof Interrupted) {
-    story.failed('interrupted', `by ${error.by}`)
+    story.failed(error.stage ?? '', error.message)
+    if (error.next) story.advice(error.next)
     return exitCodes.interrupted
   }
   if (error instanceof Failure) {

@@ -98,7 +98,7 @@ function stateOf(error: unknown): State {
 function wordsOf(end: unknown): Record<string, string | null> {
   if (end === undefined) return { cause: null, detail: null, next: null }
   if (end instanceof Failure) return { cause: end.reason, detail: end.message, next: end.next }
-  if (end instanceof Interrupted) return { cause: 'interrupted', detail: end.message, next: null }
+  if (end instanceof Interrupted) return { cause: 'interrupted', detail: end.message, next: end.next ?? null }
   if (isProblem(end)) return { cause: end.cause, detail: end.detail, next: end.next }
   return { cause: 'defect', detail: String(end), next: null }
 }

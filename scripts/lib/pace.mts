@@ -68,7 +68,7 @@ export class Pace {
 
 /** Everything but a clear answer: an expired login that renews itself or a proxy's error page look like anything. */
 function mayPass({ reason }: KubectlError): boolean {
-  return reason === 'unreachable' || reason === 'unauthorized' || reason === 'other'
+  return reason === 'unreachable' || reason === 'unauthorized' || reason === 'kubeconfig' || reason === 'other'
 }
 
 export function timeoutFailure(fact: string, next: string): Failure {

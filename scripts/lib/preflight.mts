@@ -1,11 +1,13 @@
 import { type Check, checksFor, type Finding, type Needs, unknownContext } from './checks.mts'
 import { throwIfInterrupted } from './child.mts'
 import { Failure, Interrupted } from './failure.mts'
-import { Kubectl, KubectlError } from './kubectl.mts'
+import { Kubectl, KubectlError, type KubectlReason } from './kubectl.mts'
 import type { Session } from './session.mts'
 import { stage } from './stages.mts'
 
 const TITLE = 'preflight'
+/** What is said once and not by every check. */
+const NO_CLUSTER: readonly KubectlReason[] = ['unreachable', 'kubeconfig', 'no-context', 'unauthorized']
 
 /** Looks, side by side and before the first change, at all that a run relies on; throws one Failure with every problem. */
 export function preflight(session: Session, needs: Needs): Promise<void> {
@@ -22,7 +24,10 @@ export function preflight(session: Session, needs: Needs): Promise<void> {
       story.warned(TITLE, `${down.message}; nothing was looked at`)
       return
     }
-    if (down) throw down.reason === 'no-context' ? unknownContext(settings.context, await contextsOf(session)) : down
+    if (down)
+      throw down.reason === 'no-context'
+        ? unknownContext(settings.context, await contextsOf(session), process.env.KUBECONFIG)
+        : down
 
     const findings = relevant(reports)
     const problems = findings.filter(({ level }) => level === 'problem')
@@ -63,7 +68,7 @@ async function report(check: Check, enough: AbortController): Promise<Report> {
     if (!(error instanceof KubectlError)) throw error
     const { reason, message: fact, next } = error
     if (reason === 'forbidden') return { check, findings: [{ title, level: 'skipped', fact, next }] }
-    if (reason === 'unreachable' || reason === 'no-context' || reason === 'unauthorized') {
+    if (NO_CLUSTER.includes(reason)) {
       enough.abort(new Interrupted('a cluster that does not answer'))
       return { check, findings: [], down: error }
     }

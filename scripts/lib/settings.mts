@@ -40,8 +40,18 @@ export type Environment = Readonly<Record<string, string | undefined>>
 
 const table: Readonly<Record<OptionName, Option>> = options
 
-/** Defaults < environment < flags, for the options a script takes; the other settings keep their defaults. */
-export function readSettings(script: string, names: readonly OptionName[], args: readonly string[], env: Environment) {
+/**
+ * Defaults < environment < flags, for the options a script takes; the other settings keep their defaults.
+ *
+ * `named` are those that have to be given.
+ */
+export function readSettings(
+  script: string,
+  names: readonly OptionName[],
+  args: readonly string[],
+  env: Environment,
+  named: readonly OptionName[] = [],
+) {
   const flags = readFlags(script, [...names, ...commonOptions], args)
   const problems: string[] = []
 
@@ -109,6 +119,13 @@ export function readSettings(script: string, names: readonly OptionName[], args:
     quiet: flags.has('quiet'),
   }
   if (settings.plan && settings.dryRun) problems.push('--plan and --dry-run exclude each other: take one of them')
+  for (const name of named) {
+    const { flag, value, environment } = table[name]
+    if (!given(name))
+      problems.push(
+        `--${flag} ${value} is needed${environment ? `, or ${environment}` : ''}: there is no default for it here`,
+      )
+  }
   if (problems.length > 0) throw usage(script, problems.join('\n'))
   return Object.freeze(settings)
 }

@@ -1,4 +1,4 @@
-import { Failure } from './failure.mts'
+import { Failure, Interrupted } from './failure.mts'
 import { Follower, type JobDone } from './follow.mts'
 import { formatBytes, formatSeconds } from './format.mts'
 import { startJob } from './job.mts'
@@ -35,14 +35,15 @@ export function toNfs(session: Session): Promise<Result> {
 
 /** Every failure on the way bears the stage's title, and every end is noted. */
 export async function stage<T>(
-  { outcome }: Session,
+  { outcome, again }: Session,
   title: string,
   run: (noted: StageOutcome) => Promise<T>,
 ): Promise<T> {
   try {
     return await outcome.record(title, run)
   } catch (error) {
-    if (error instanceof Failure) error.stage ??= title
+    if (error instanceof Failure || error instanceof Interrupted) error.stage ??= title
+    if (error instanceof Interrupted) error.next ??= `to go on: ${again}`
     throw error
   }
 }

@@ -1,4 +1,5 @@
 import { phaseLine, progressBar, progressSentence } from './bar.mts'
+import { wrapped } from './format.mts'
 import type { PodPhase } from './pod.mts'
 import type { Progress } from './progress.mts'
 import type { Terminal } from './terminal.mts'
@@ -93,9 +94,20 @@ export class Story {
   #line(mark: string, title: string, sentence: string): void {
     if (this.#drawn) this.#write(CLEAR_LINE)
     this.#drawn = ''
-    const width = this.#terminal.columns() < NARROW ? 0 : TITLE_WIDTH
-    for (const [i, line] of sentence.split('\n').entries())
-      this.#write(`${lineOf(i === 0 ? mark : ' ', i === 0 ? title : '', line, width)}\n`)
+    for (const line of this.#layOut(mark, title, sentence)) this.#write(`${line}\n`)
+  }
+
+  /** On a terminal lines are broken at words, below each other; elsewhere they stay as they are, for grep. */
+  #layOut(mark: string, title: string, sentence: string): string[] {
+    const { live } = this.#terminal
+    const columns = this.#terminal.columns()
+    const narrow = columns < NARROW
+    const width = narrow ? 0 : TITLE_WIDTH
+    // Where there is no column for titles, the title is the sentence's first word.
+    const text = narrow && title !== '' ? `${title} ${sentence}` : sentence
+    const room = columns - lineOf(mark, '', '-', width).length
+    const lines = text.split('\n').flatMap((line) => (live ? wrapped(line, room) : [line]))
+    return lines.map((line, i) => lineOf(i === 0 ? mark : ' ', i === 0 && !narrow ? title : '', line, width))
   }
 
   #paint(code: string, text: string): string {

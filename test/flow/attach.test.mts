@@ -71,9 +71,10 @@ test('Ctrl-C at a terminal reaches kubectl too: no child survives, and how to co
   const left = world.start(`${python}/python`, terminal)
   const done = await left.outcome
   expect(done, done.stdout).toMatchObject({ code: 130 })
-  expect(done.stdout).toMatch(/goes on in the cluster; to stop it: kubectl .*delete job/)
-  expect(done.stdout).toContain(`follow it again: ${path.resolve(command.join(' '))} --context ${world.context} `)
-  expect(lastLine(done.stdout)).toMatch(/interrupted +by SIGINT/)
+  expect(done.stdout).toMatch(
+    /✗ to Spaces +interrupted by SIGINT\r?\n +Job \S+ goes on in the cluster;\s+to stop it:\s+kubectl .*delete job/,
+  )
+  expect(lastLine(done.stdout)).toContain(`${path.resolve(command.join(' '))} --context ${world.context} `)
   expect(await left.survivors()).toEqual([])
   await expectRunning()
 })

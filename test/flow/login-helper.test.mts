@@ -46,6 +46,6 @@ test('it does not keep us from ending at once when we are told to', async () => 
   waiting.signal('SIGTERM')
   const done = await waiting.outcome
   expect(done, done.stderr).toMatchObject({ code: 130 })
-  expect(done.stderr).toMatch(/interrupted +by SIGTERM/)
+  expect(done.stderr).toMatch(/^✗ preflight +interrupted by SIGTERM\n +to go on: \S*model-to-spaces\.mts/m)
   expect(await waiting.survivors()).toEqual([])
 })

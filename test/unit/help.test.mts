@@ -38,7 +38,7 @@ test('make help lists every target', async () => {
 const names = Object.values(options).flatMap((option) => ('environment' in option ? option.environment : []))
 
 test('what is given to make reaches the scripts as it is, in the environment', async () => {
-  const given = [...names.filter((name) => !['MODEL', 'KUBE_CONTEXT'].includes(name)), 'MODEL_SLUG', 'HF_TOKEN'].map(
+  const given = [...names.filter((name) => !['MODEL', 'KUBE_CONTEXT'].includes(name)), 'KUBECONFIG'].map(
     (name) => `${name}=$(shell echo expanded) $$x '"`,
   )
   const makefiles = ['--file=Makefile', '--file=-']
@@ -63,7 +63,7 @@ test.each(['CONTEXT', 'KUBE_CONTEXT', 'NAMESPACE', 'SPACES_BUCKET'])(
 
 test('nothing in a setting is expanded or executed by make', async () => {
   const dir = (await run`mktemp -d`).stdout.trim()
-  const hostile = [...names, 'CONTEXT', 'ARGS', 'MODEL_SLUG', 'HF_TOKEN']
+  const hostile = [...names, 'CONTEXT', 'ARGS', 'KUBECONFIG']
     .filter((name) => name !== 'MODEL')
     .map((name) => `${name}=$(shell touch ${dir}/${name})`)
   // ARGS are the user's shell words: only a target that does not use them is asked.

@@ -31,6 +31,7 @@ describe('what kubectl said is put into', () => {
     ['The Job "a" is invalid: spec.template: Invalid value: field is immutable', 'invalid', /immutable/],
     ['The request is invalid: the server rejected our request due to an error in our request', 'invalid', /rejected/],
     ['Error in configuration: context was not found for specified context: demo', 'no-context', /no context demo/],
+    ['error: error loading config file "/k/c": yaml: line 1: x', 'kubeconfig', /cannot be read: .*"\/k\/c": yaml/],
     ['error: context "demo" does not exist', 'no-context', /no context demo/],
     [
       'E1123 20:09:37.679417   29614 memcache.go:265] "Unhandled Error" err="couldn\'t"\nThe connection to the server 127.0.0.1:1 was refused - did you specify the right host or port?',

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { progressBar, progressSentence } from '../../scripts/lib/bar.mts'
-import { formatBytes, formatSeconds } from '../../scripts/lib/format.mts'
+import { formatBytes, formatSeconds, wrapped } from '../../scripts/lib/format.mts'
 import { type Progress, parseProgress } from '../../scripts/lib/progress.mts'
 import { parseQuantity } from '../../scripts/lib/quantity.mts'
 import { listPaths, parseReport } from '../../scripts/lib/report.mts'
@@ -139,6 +139,49 @@ test('on a narrow terminal no column is kept free below the titles', () => {
   story.detail('pod p runs')
   story.failed('', 'no')
   expect(said).toEqual(['• to Spaces Job j started\n', '  pod p runs\n', '✗ no\n'])
+})
+
+test.each([
+  [20, 'a b c', ['a b c']],
+  [12, 'no word is broken here', ['no word is', 'broken here']],
+  [9, 'one longword-beyond-it two', ['one', 'longword-beyond-it', 'two']],
+  [12, '- what is wrong with it', ['- what is', '  wrong with', '  it']],
+  [30, 'to stop it: kubectl --context c -n n delete job x', ['to stop it:', 'kubectl --context c -n n delete job x']],
+  [
+    30,
+    'look: kubectl --context c describe pod p; then run again: /a b/scripts/verify.mts --model x/y --level hashes',
+    [
+      'look:',
+      'kubectl --context c describe pod p;',
+      'then run again: /a',
+      'b/scripts/verify.mts --model x/y --level hashes',
+    ],
+  ],
+  [
+    24,
+    "run it again: make verify MODEL=a/b ARGS='--level hashes', or wait",
+    ['run it again:', "make verify MODEL=a/b ARGS='--level hashes',", 'or wait'],
+  ],
+])('at %i columns %j is told in lines whose commands are whole', (width, line, lines) =>
+  expect(wrapped(line, width)).toEqual(lines),
+)
+
+test('on a terminal lines are broken at words and stay below each other; elsewhere they are left to grep', () => {
+  const shown = (live: boolean, columns: number) => {
+    const said: string[] = []
+    new Story((text) => said.push(text), { live, color: false, columns: () => columns }).done(
+      'to NFS',
+      `${'word '.repeat(14)}end`,
+    )
+    return said.join('').split('\n').slice(0, -1)
+  }
+  expect(shown(true, 80)).toEqual([`✓ to NFS     ${'word '.repeat(13)}`.trimEnd(), `             word end`])
+  expect(shown(true, 40)).toEqual([
+    '✓ to NFS word word word word word word',
+    '  word word word word word word word',
+    '  word end',
+  ])
+  expect(shown(false, 40)).toHaveLength(1)
 })
 
 describe('a bar', () => {

@@ -1,6 +1,7 @@
+import { spawnSync } from 'node:child_process'
 import { describe, expect, test } from 'vitest'
 import { Failure } from '../../scripts/lib/failure.mts'
-import { type OptionName, options } from '../../scripts/lib/options.mts'
+import { type Option, type OptionName, options } from '../../scripts/lib/options.mts'
 import { type Environment, nearest, readSettings, wantsHelp } from '../../scripts/lib/settings.mts'
 
 const ALL = Object.keys(options) as OptionName[]
@@ -90,6 +91,24 @@ describe('a value', () => {
   test('of an option that the script has no use for is not looked at', () => {
     expect(read([], { MODEL: 'a b', NAMESPACE: 'x' }, ['namespace'])).toMatchObject({ namespace: 'x' })
   })
+})
+
+test('what cannot be undone has no default', () => {
+  const read = (args: string[], env = {}) => readSettings('clean', ['model'], args, env, ['model']).model
+  expect(() => read([])).toThrow('--model ID is needed, or MODEL')
+  expect(read([], { MODEL: 'a/b' })).toBe('a/b')
+})
+
+test('make knows every setting, and refuses what it does not know', () => {
+  const make = (...args: string[]) =>
+    spawnSync('make', ['--dry-run', 'slug', ...args], { encoding: 'utf8', env: { PATH: process.env.PATH ?? '' } })
+  const names = Object.values<Option>(options).flatMap(({ environment }) => environment ?? [])
+  const known = make(...names.map((name) => `${name}=x`), 'CONTEXT=x', 'ARGS=x')
+  expect(known.stderr).toBe('')
+  expect(known.status).toBe(0)
+  const strange = make('MODLE=gpt2')
+  expect(strange.status).toBe(2)
+  expect(strange.stderr).toMatch(/MODLE: no such setting; there are MODEL /)
 })
 
 describe('refused with exit code 2:', () => {
