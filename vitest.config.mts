@@ -9,7 +9,7 @@ const seconds = real ? 300 : 180
  * What `make e2e` leaves out: tests of the mover as a process and of the stand-ins themselves, in which a cluster has
  * no part, and those that need a stand-in that can be made to misbehave.
  */
-const STAND_INS = ['mover*', 'servers*', 'kube*', 'moto*', 'attach*', 'clean*', 'diagnosis*', 'repair*'].map(
+const STAND_INS = ['mover*', 'servers*', 'kube*', 'moto*', 'attach*', 'blips*', 'clean*', 'diagnosis*', 'repair*'].map(
   (name) => `test/flow/${name}`,
 )
 

@@ -10,9 +10,10 @@ import {
   sidesOf,
 } from './copies.mts'
 import { exitCodes, Failure, refusal } from './failure.mts'
-import { type Leftovers, OURS, readLeftovers } from './leftovers.mts'
+import { type Leftovers, readLeftovers, readOurs } from './leftovers.mts'
 import type { ConfigMap, Job, Pod } from './objects.mts'
 import { Pace } from './pace.mts'
+import { askPatiently } from './patience.mts'
 import { askForYes, canAsk } from './question.mts'
 import { refuse } from './rivals.mts'
 import type { Result, Session } from './session.mts'
@@ -87,7 +88,7 @@ function tell({ story }: Session, lines: readonly string[]): Result {
 
 /** What the cluster keeps; refuses while anything still works on the model. */
 async function readIdle(session: Session): Promise<Leftovers> {
-  const leftovers = await readLeftovers(session.cluster, session.settings.model)
+  const leftovers = await readLeftovers(session)
   refuse(session, leftovers.live)
   return leftovers
 }
@@ -105,9 +106,10 @@ function describeLeftovers({ jobs, pods, configMaps }: Gone): string[] {
     )
 }
 
-async function warnOfReaders({ cluster, settings, story }: Session): Promise<void> {
+async function warnOfReaders(session: Session): Promise<void> {
+  const { cluster, settings, story } = session
   if (!settings.nfs) return
-  const readers = await readersOf(cluster, settings.pvc)
+  const readers = await askPatiently(session, () => readersOf(cluster, settings.pvc))
   if (readers.length === 0) return
   story.warned(TITLE, `${listReaders(readers)} ${settings.pvc} mounted: the files of ${settings.model} go under them`)
 }
@@ -121,15 +123,16 @@ async function confirm({ settings, story, signal }: Session): Promise<void> {
 
 /** What went, and what did not within some seconds. Looks again, for the errands may have come and gone. */
 async function removeLeftovers(session: Session): Promise<{ gone: Gone; stuck: Going[] }> {
-  const { cluster, settings } = session
-  const { jobs, pods } = await readLeftovers(cluster, settings.model)
+  const { cluster } = session
+  const ask = (remove: () => Promise<boolean>) => askPatiently(session, remove)
+  const { jobs, pods } = await readLeftovers(session)
   // Foreground: the pods of a Job that is gone are gone.
-  await Promise.all(jobs.map(({ metadata }) => cluster.deleteJob(metadata, 'Foreground')))
-  await Promise.all(pods.map(({ metadata }) => cluster.deleteObject('pods', metadata)))
+  await Promise.all(jobs.map(({ metadata }) => ask(() => cluster.deleteJob(metadata, 'Foreground'))))
+  await Promise.all(pods.map(({ metadata }) => ask(() => cluster.deleteObject('pods', metadata))))
   const stuck = await waitUntilGone(session, [...jobs, ...pods])
   // Jobs first, since they are what uses a ConfigMap, and as late as can be: a Job that starts meanwhile may use one.
-  const { configMaps } = await readLeftovers(cluster, settings.model)
-  await Promise.all(configMaps.map(({ metadata }) => cluster.deleteObject('configmaps', metadata)))
+  const { configMaps } = await readLeftovers(session)
+  await Promise.all(configMaps.map(({ metadata }) => ask(() => cluster.deleteObject('configmaps', metadata))))
   stuck.push(...(await waitUntilGone(session, configMaps)))
   const hasGone = (one: Going) => !stuck.includes(one)
   return {
@@ -139,12 +142,12 @@ async function removeLeftovers(session: Session): Promise<{ gone: Gone; stuck: G
 }
 
 /** Those that are still there in the end. */
-async function waitUntilGone({ cluster, settings, story, signal }: Session, going: readonly Going[]): Promise<Going[]> {
+async function waitUntilGone(session: Session, going: readonly Going[]): Promise<Going[]> {
+  const { settings, story, signal } = session
   if (settings.dryRun) return []
   const pace = new Pace(GONE_SECONDS, signal, story)
   for (;;) {
-    const found = await cluster.list<Going>('jobs,pods,configmaps', OURS)
-    const there = new Set(found.map(({ metadata }) => metadata.uid))
+    const there = new Set((await readOurs(session)).map(({ metadata }) => metadata.uid))
     const stuck = going.filter(({ metadata }) => there.has(metadata.uid))
     if (stuck.length === 0 || pace.over) return stuck
     await pace.wait()

@@ -5,6 +5,7 @@ import { removeJob, startJob } from './job.mts'
 import { type Kubectl, KubectlError } from './kubectl.mts'
 import { annotation, type JobKind, type JobManifest, renderJob, renderMover, type Variables } from './manifest.mts'
 import type { Job, Metadata } from './objects.mts'
+import { askPatiently } from './patience.mts'
 import type { MoverDone } from './report.mts'
 import type { Session } from './session.mts'
 
@@ -60,12 +61,14 @@ export async function runErrand(session: Session, errand: Errand): Promise<Mover
   }
 }
 
-async function resumeAfter({ cluster }: Session, { name, uid }: Metadata, check: () => Promise<void>): Promise<void> {
+async function resumeAfter(session: Session, { name, uid }: Metadata, check: () => Promise<void>): Promise<void> {
   await check()
-  await cluster.patch('job', name, [
-    { op: 'test', path: '/metadata/uid', value: uid },
-    { op: 'replace', path: '/spec/suspend', value: false },
-  ])
+  await askPatiently(session, () =>
+    session.cluster.patch('job', name, [
+      { op: 'test', path: '/metadata/uid', value: uid },
+      { op: 'replace', path: '/spec/suspend', value: false },
+    ]),
+  )
 }
 
 /** Without the right to patch Jobs, whoever made it may delete it under us: then the errand is run again. */

@@ -7,7 +7,7 @@ export const exitCodes = { done: 0, failed: 1, usage: 2, timeout: 124, interrupt
  * Everything else that is thrown is a defect of ours and is shown with its stack.
  */
 export class Failure extends Error {
-  readonly next: string
+  next: string
   readonly exitCode: number
   /** A stable name of the cause, for machines. */
   reason = 'failed'

@@ -1,7 +1,8 @@
 import { isFinished } from './job.mts'
-import type { Kubectl } from './kubectl.mts'
 import { annotation } from './manifest.mts'
 import type { ConfigMap, Job, Pod } from './objects.mts'
+import { askPatiently } from './patience.mts'
+import type { Session } from './session.mts'
 
 /** What the cluster keeps of a model. */
 export interface Leftovers {
@@ -18,8 +19,13 @@ export const OURS = 'app.kubernetes.io/part-of=model-storage-pipeline'
 /** `model-mover` alone is the by-hand flow's. */
 const MOVER = /^model-mover-[0-9a-f]{10}$/
 
-export async function readLeftovers(cluster: Kubectl, model: string): Promise<Leftovers> {
-  return leftoversOf(await cluster.list<Job | Pod | ConfigMap>('jobs,pods,configmaps', OURS), model)
+export async function readLeftovers(session: Session): Promise<Leftovers> {
+  return leftoversOf(await readOurs(session), session.settings.model)
+}
+
+/** All that bears our labels in the namespace, of every model. */
+export function readOurs(session: Session): Promise<(Job | Pod | ConfigMap)[]> {
+  return askPatiently(session, () => session.cluster.list('jobs,pods,configmaps', OURS))
 }
 
 /** Pure. A model's objects are told by the exact id in their annotation: a slug may stand for several. */

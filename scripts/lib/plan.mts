@@ -5,6 +5,7 @@ import { formatBytes, formatSeconds } from './format.mts'
 import { withoutClaim } from './manifest.mts'
 import type { PersistentVolumeClaim } from './objects.mts'
 import { noteMover } from './outcome.mts'
+import { askPatiently } from './patience.mts'
 import type { MoverDone, PlanNumbers } from './report.mts'
 import type { Result, Session } from './session.mts'
 import type { Settings } from './settings.mts'
@@ -26,7 +27,7 @@ export interface Plan extends PlanNumbers {
 export function planned(session: Session): Promise<Result> {
   const { settings, cluster, outcome, story } = session
   return stage(session, TITLE, async (noted) => {
-    const claim = await cluster.find<PersistentVolumeClaim>('pvc', settings.pvc)
+    const claim = await askPatiently(session, () => cluster.find<PersistentVolumeClaim>('pvc', settings.pvc))
     const mounted = claim?.status?.phase === 'Bound' && claim.metadata.deletionTimestamp === undefined
     const done = await runErrand(session, {
       title: TITLE,
@@ -37,7 +38,8 @@ export function planned(session: Session): Promise<Result> {
     const plan = planOf(done)
     noteMover(noted, done)
     outcome.facts.plan = { ...plan, volumeLookedAt: mounted }
-    const result = describePlan(plan, settings, mounted, mounted ? await readersOf(cluster, settings.pvc) : [])
+    const readers = mounted ? await askPatiently(session, () => readersOf(cluster, settings.pvc)) : []
+    const result = describePlan(plan, settings, mounted, readers)
     if (result.problem) {
       story.failed(TITLE, result.problem.detail)
       story.advice(result.problem.next)

@@ -1,3 +1,4 @@
+import { advised } from './advice.mts'
 import { type Check, checksFor, type Finding, type Needs, unknownContext } from './checks.mts'
 import { throwIfInterrupted } from './child.mts'
 import { Failure, Interrupted } from './failure.mts'
@@ -29,7 +30,7 @@ export function preflight(session: Session, needs: Needs): Promise<void> {
         ? unknownContext(settings.context, await contextsOf(session), process.env.KUBECONFIG)
         : down
 
-    const findings = relevant(reports)
+    const findings = relevant(reports).map((one) => ({ ...one, next: advised(one.next, settings) }))
     const problems = findings.filter(({ level }) => level === 'problem')
     if (problems.length > 0) throw failureOf(problems, session.again)
     const skipped = findings.filter(({ level }) => level === 'skipped').map(({ title }) => title)

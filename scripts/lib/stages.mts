@@ -1,3 +1,4 @@
+import { advised } from './advice.mts'
 import { Failure, Interrupted } from './failure.mts'
 import { Follower, type JobDone } from './follow.mts'
 import { formatBytes, formatSeconds } from './format.mts'
@@ -35,7 +36,7 @@ export function toNfs(session: Session): Promise<Result> {
 
 /** Every failure on the way bears the stage's title, and every end is noted. */
 export async function stage<T>(
-  { outcome, again }: Session,
+  { outcome, again, settings }: Session,
   title: string,
   run: (noted: StageOutcome) => Promise<T>,
 ): Promise<T> {
@@ -43,6 +44,7 @@ export async function stage<T>(
     return await outcome.record(title, run)
   } catch (error) {
     if (error instanceof Failure || error instanceof Interrupted) error.stage ??= title
+    if (error instanceof Failure) error.next = advised(error.next, settings)
     if (error instanceof Interrupted) error.next ??= `to go on: ${again}`
     throw error
   }

@@ -1,3 +1,4 @@
+import { advised } from './advice.mts'
 import { diagnoseFailure } from './diagnosis.mts'
 import { runErrand } from './errand.mts'
 import { Failure } from './failure.mts'
@@ -5,6 +6,7 @@ import { formatBytes } from './format.mts'
 import { annotation, type JobKind, jobName } from './manifest.mts'
 import type { Job, Pod } from './objects.mts'
 import { noteMover, type StageOutcome } from './outcome.mts'
+import { askPatiently } from './patience.mts'
 import { isTrue } from './pod.mts'
 import { listPaths, type MoverDone } from './report.mts'
 import type { Result, Session } from './session.mts'
@@ -45,7 +47,8 @@ export function verified(session: Session): Promise<Result> {
       await readFiles(session)
       return { text: '' }
     }
-    const checkpoints = spaces ? await checkSpaces(session, noted) : await checkVolume(session, noted)
+    const found = spaces ? await checkSpaces(session, noted) : await checkVolume(session, noted)
+    const checkpoints = found.map((one) => ({ ...one, next: advised(one.next, session.settings) }))
     noted.checkpoints = checkpoints
     const result = verdict(checkpoints, model, spaces ? 'in Spaces' : 'staged')
     const open = checkpoints.filter(({ holds }) => !holds)
@@ -55,7 +58,7 @@ export function verified(session: Session): Promise<Result> {
         `${open.length} of ${checkpoints.length} checkpoints of ${model} do not hold: ${open.map(({ title }) => title).join(', ')}`,
       )
       const all = spaces || open.length === 1 ? open[0].next : 'run make setup-model: it does what is missing, in order'
-      session.story.advice(all)
+      session.story.advice(advised(all, session.settings))
     } else session.story.done(TITLE, `${checkpoints.length} checkpoints hold`)
     return result
   })
@@ -91,9 +94,10 @@ async function checkSpaces(session: Session, noted: StageOutcome): Promise<Check
   return [files, await checkJobs(session, ['model-upload-spaces'], files.holds)]
 }
 
-async function checkClaim({ cluster, settings }: Session): Promise<Checkpoint> {
+async function checkClaim(session: Session): Promise<Checkpoint> {
+  const { cluster, settings } = session
   const title = 'claim'
-  const found = await readStorage(cluster, settings)
+  const found = await askPatiently(session, () => readStorage(cluster, settings))
   if (!found.claim)
     return { title, holds: false, sentence: `PVC ${settings.pvc} does not exist`, next: 'run make fix-pvc' }
   const decision = decideStorage(found, await wantedClaim(found, settings))
@@ -159,13 +163,14 @@ async function checkJobs(session: Session, kinds: readonly JobKind[], proved: bo
 }
 
 async function jobState(
-  { cluster, settings }: Session,
+  session: Session,
   kind: JobKind,
   proved: boolean,
 ): Promise<{ sentence: string; next?: string }> {
+  const { cluster, settings } = session
   const name = jobName(kind, settings.model)
   const again = `run make ${kind === 'model-upload-spaces' ? 'model-to-spaces' : 'model-to-nfs'}`
-  const job = await cluster.find<Job>('job', name)
+  const job = await askPatiently(session, () => cluster.find<Job>('job', name))
   if (!job || job.metadata.annotations?.[annotation.model] !== settings.model)
     return proved
       ? { sentence: `${name} is gone by its TTL, the evidence ${whereOf(settings)} shows that it completed` }
@@ -174,7 +179,9 @@ async function jobState(
     return { sentence: `${name} completed at ${job.status.completionTime}` }
   if (!isTrue(job.status.conditions, 'Failed'))
     return { sentence: `${name} is running`, next: `${again}: it joins the Job and waits` }
-  const pods = await cluster.list<Pod>('pods', `batch.kubernetes.io/controller-uid=${job.metadata.uid}`)
-  const events = await cluster.events(job.metadata.uid)
+  const { uid } = job.metadata
+  const [pods, events] = await askPatiently(session, () =>
+    Promise.all([cluster.list<Pod>('pods', `batch.kubernetes.io/controller-uid=${uid}`), cluster.events(uid)]),
+  )
   return { sentence: `the last run of ${name} failed: ${diagnoseFailure({ job, pods, events }).detail}`, next: again }
 }
