@@ -179,12 +179,13 @@ export function secretFindings(
   if (missing.length === 0) return []
   // From a file: a value on the command line would stay in the shell's history.
   const create = cluster.command('create', 'secret', 'generic', name, '--from-env-file=FILE')
-  const lines = `FILE has ${wanted.length === 1 ? 'the line' : 'the lines'} ${wanted.map((key) => `${key}=…`).join(' and ')}`
-  const [fact, next] = keys
-    ? [`Secret ${name} lacks ${missing.join(' and ')}`, `${cluster.command('delete', 'secret', name)}, then ${create}`]
+  const write = `write ${wanted.map((key) => `${key}=…`).join(' and ')} into FILE, a line each, then: `
+  const [fact, commands] = keys
+    ? [`Secret ${name} lacks ${missing.join(' and ')}`, `${cluster.command('delete', 'secret', name)} && ${create}`]
     : [`there is no Secret ${name} in namespace ${cluster.namespace}`, create]
-  if (!optional) return problem(fact, `${next}   (${lines})`)
-  return [{ level: 'warning', fact: `${fact}: fine for public models only`, next: `${next}   (${lines})` }]
+  const next = `${write}${commands}`
+  if (!optional) return problem(fact, next)
+  return [{ level: 'warning', fact: `${fact}: fine for public models only`, next }]
 }
 
 async function storageFindings(

@@ -67,12 +67,12 @@ test('two people who start at the same moment share one Job', async () => {
 
 test('Ctrl-C at a terminal reaches kubectl too: no child survives, and how to come back is said last', async () => {
   const command = ['scripts/model-to-spaces.mts', '--model', model.id]
-  const terminal = ['test/local/terminal.py', 'runs on', '\u0003', ...command]
+  const terminal = ['test/local/terminal.py', ' %  ', '\u0003', ...command]
   const left = world.start(`${python}/python`, terminal)
   const done = await left.outcome
   expect(done, done.stdout).toMatchObject({ code: 130 })
   expect(done.stdout).toMatch(
-    /✗ to Spaces +interrupted by SIGINT\r?\n +Job \S+ goes on in the cluster;\s+to stop it:\s+kubectl .*delete job/,
+    /✗\S* to Spaces +interrupted by SIGINT\r?\n +Job \S+ goes on in the cluster;\s+to\s+stop\s+it:\s+kubectl .*delete job/,
   )
   expect(lastLine(done.stdout)).toContain(`${path.resolve(command.join(' '))} --context ${world.context} `)
   expect(await left.survivors()).toEqual([])
@@ -119,5 +119,5 @@ test('a pod that a retry replaces: its log, the cause, and the next one are told
   held.open()
   const done = await running.outcome
   expect(done, done.stderr).toMatchObject({ code: 0 })
-  expect(done.stderr).toMatch(/runs on.*; the Job tries again.*runs on.*✓ to Spaces/s)
+  expect(done.stderr).toMatch(/(runs|starts) on.*; the Job tries again.*(runs|starts) on.*✓ to Spaces/s)
 })
