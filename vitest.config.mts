@@ -6,12 +6,22 @@ const real = process.env.E2E === '1'
 const seconds = real ? 300 : 180
 
 /**
- * What `make e2e` leaves out: tests of the mover as a process and of the stand-ins themselves, in which a cluster has
- * no part, and those that need a stand-in that can be made to misbehave.
+ * What `make e2e` leaves out: tests of the mover as a process, of the stand-ins themselves and of what is refused before
+ * any call, in which a cluster has no part, and those that need a stand-in that can be made to misbehave.
  */
-const STAND_INS = ['mover*', 'servers*', 'kube*', 'moto*', 'attach*', 'blips*', 'clean*', 'diagnosis*', 'repair*'].map(
-  (name) => `test/flow/${name}`,
-)
+const STAND_INS = [
+  'mover*',
+  'servers*',
+  'kube*',
+  'moto*',
+  'attach*',
+  'blips*',
+  'hostile*',
+  'login-helper*',
+  'clean*',
+  'diagnosis*',
+  'repair*',
+].map((name) => `test/flow/${name}`)
 
 export default defineConfig({
   test: {

@@ -9,6 +9,7 @@ import { createWorld, type KubeObject, type World } from '../local/world.mts'
 const model = smallModel({ id: 'acme/rehearsed' })
 const twin = smallModel({ id: 'acme/held' })
 const slug = 'acme--rehearsed'
+const JOB = 'model-upload-spaces-acme--held'
 let world: World
 
 beforeAll(async () => {
@@ -100,6 +101,8 @@ test('a running Job would be joined; with other settings it is refused, and with
   const first = world.start('model-to-spaces', ['--model', twin.id])
   try {
     await Promise.race([held.arrived, first.outcome.then(({ stderr }) => expect.fail(stderr))])
+    // The last that the cluster itself changes while the mover is held.
+    await world.kubectl(['wait', `job/${JOB}`, '--for=jsonpath={.status.ready}=1', '--timeout=60s'])
     const joined = await rehearse('model-to-spaces', ['--model', twin.id])
     expect(joined.names).toEqual([])
     expect(joined.stderr).toContain('is running already with these settings: it would be joined')
@@ -107,7 +110,7 @@ test('a running Job would be joined; with other settings it is refused, and with
     expect(refused, refused.stderr).toMatchObject({ code: 1 })
     expect(refused.stderr).toContain('BUFFER is 256Mi there, 64Mi here')
     const args = ['--model', twin.id, '--buffer', '64Mi', '--restart']
-    expect((await rehearse('model-to-spaces', args)).names).toEqual(['Job model-upload-spaces-acme--held'])
+    expect((await rehearse('model-to-spaces', args)).names).toEqual([`Job ${JOB}`])
   } finally {
     held.open()
     world.hub.faults.clear()
