@@ -37,6 +37,7 @@ $(SCRIPTS) plan: override export KUBE_CONTEXT := $(value KUBE_CONTEXT)
 .DEFAULT_GOAL := help
 
 help: ## list the targets
+	@echo "make TARGET MODEL=org/name CONTEXT=cluster ARGS='--flag value'   (ARGS=--help lists the flags)"
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup-model: node_modules/.package-lock.json ## the whole way: storage, to Spaces, to NFS, verify
