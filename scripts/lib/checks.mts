@@ -17,8 +17,8 @@ import { placementProblem } from './placement.mts'
 import type { Settings } from './settings.mts'
 import { decideStorage, readStorage, wantedClaim } from './storage.mts'
 
-/** `--dry-run=server`; `delete --raw` is older (1.16). */
-const OLDEST_KUBECTL = 18
+/** `delete --cascade=foreground`, which a dry run prints; `--dry-run=server` (1.18) and `delete --raw` (1.16) are older. */
+const OLDEST_KUBECTL = 20
 /** Jobs have a podFailurePolicy, without which a failure that no retry can mend is tried again and again. */
 const OLDEST_SERVER = 26
 
@@ -127,7 +127,7 @@ export function unknownContext(context: string, contexts: readonly string[], fil
 export function kubectlFindings({ clientVersion }: Versions): Finding[] {
   if (Number.parseInt(clientVersion.minor, 10) >= OLDEST_KUBECTL) return []
   return problem(
-    `kubectl is ${clientVersion.gitVersion}; 1.${OLDEST_KUBECTL} is needed, for --dry-run=server and delete --raw`,
+    `kubectl is ${clientVersion.gitVersion}; 1.${OLDEST_KUBECTL} is needed, for --dry-run=server and --cascade=foreground`,
     'get a newer one: https://kubernetes.io/docs/tasks/tools',
   )
 }

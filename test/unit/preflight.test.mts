@@ -23,13 +23,13 @@ describe('versions', () => {
     ...(server ? { serverVersion: { minor: server, gitVersion: `v1.${server}` } } : {}),
   })
   test.each([
-    ['18', 0],
+    ['20', 0],
     ['32+', 0],
-    ['17', 1],
+    ['19', 1],
   ])('kubectl 1.%s gives %i problems', (minor, count) => {
     const found = kubectlFindings(versions(minor))
     expect(found).toHaveLength(count)
-    for (const { fact } of found) expect(fact).toMatch(/kubectl is v1\.17; 1\.18 is needed, for --dry-run=server/)
+    for (const { fact } of found) expect(fact).toMatch(/kubectl is v1\.19; 1\.20 is needed, for --dry-run=server/)
   })
   test.each([
     ['26', 0],
