@@ -49,7 +49,7 @@ class Link:
             if rate is None:
                 self._run([*end, "tc", "qdisc", "del", "dev", "wire", "root"])
             else:
-                shape = ["tbf", "rate", f"{rate}mbit", "burst", "256kb", "latency", "50ms"]
+                shape = ["tbf", "rate", f"{rate}mbit", "burst", "256kb", "latency", "5ms"]
                 self._run([*end, "tc", "qdisc", "replace", "dev", "wire", "root", *shape])
 
     def _obstacle(self) -> str:
