@@ -9,6 +9,7 @@ import { preflight } from './lib/preflight.mts'
 await main(
   {
     name: 'clean',
+    subject: ({ model }) => model,
     target: 'clean-model',
     purpose:
       'removes what a model left: its finished Jobs and their pods, and movers that no Job uses any more. With --spaces and --nfs also that copy: its evidence first, then what the evidence lists; files that nobody knows are left and named. It shows all of it and asks before it changes anything.',

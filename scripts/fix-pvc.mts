@@ -9,9 +9,10 @@ import { storage } from './lib/stages.mts'
 await main(
   {
     name: 'fix-pvc',
+    subject: ({ pv, pvc }) => `${pvc} -> ${pv}`,
     purpose:
       'brings the claim on the model share to Bound on its PersistentVolume. A Released volume is freed when the claim that it names is ours; nothing else is ever changed.',
-    options: ['pv', 'pvc', 'context', 'namespace', 'dryRun'],
+    options: ['pv', 'pvc', 'context', 'namespace', 'grace', 'dryRun'],
     jobs: 'none',
     examples: [
       'make fix-pvc',

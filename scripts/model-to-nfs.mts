@@ -10,6 +10,7 @@ import { toNfs } from './lib/stages.mts'
 await main(
   {
     name: 'model-to-nfs',
+    subject: ({ model, bucket, pvc }) => `${model}, s3://${bucket} -> ${pvc}`,
     purpose:
       'copies a model from Spaces to the NFS volume, in a Job in the cluster, and waits for its end. What is there already and proved is not moved again.',
     options: [...transferOptions, 'repair', 'pvc', 'dryRun'],

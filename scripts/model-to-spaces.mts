@@ -10,6 +10,7 @@ import { toSpaces } from './lib/stages.mts'
 await main(
   {
     name: 'model-to-spaces',
+    subject: ({ model, bucket }) => `${model} -> s3://${bucket}`,
     purpose:
       'copies a model from the HuggingFace Hub into Spaces, in a Job in the cluster, and waits for its end. What is there already and proved is not moved again.',
     options: [...transferOptions, 'repair', 'hfEndpoint', 'dryRun'],

@@ -12,6 +12,7 @@ import { verified } from './lib/verification.mts'
 await main(
   {
     name: 'setup-model',
+    subject: ({ model, bucket, pvc }) => `${model} -> s3://${bucket} -> ${pvc}`,
     purpose:
       'stages a model for the GPU servers: binds the storage, copies Hub -> Spaces -> NFS, and verifies the result. Safe to run again at any point: what is done is found done.',
     options: [...transferOptions, 'hfEndpoint', 'pv', 'pvc', 'level', 'dryRun', 'plan'],

@@ -8,6 +8,7 @@ import { slugOf } from './lib/model.mts'
 await withSettings(
   {
     name: 'slug',
+    subject: ({ model }) => model,
     purpose: 'prints the part of Job names and labels that stands for a model: MODEL_SLUG of the manifests.',
     options: ['model'],
     jobs: 'none',

@@ -10,6 +10,7 @@ import { repaired, verified } from './lib/verification.mts'
 await main(
   {
     name: 'verify',
+    subject: ({ model, spaces, bucket, pvc }) => `${model} on ${spaces ? `s3://${bucket}` : pvc}`,
     purpose:
       'answers whether a model is staged: the claim is Bound, the files on the volume agree with their evidence, both Jobs completed. Reads the volume, or with --spaces the bucket, in a Job that is gone afterwards. With --repair the transfer of that side runs first, with its own settings.',
     options: [...transferOptions, 'hfEndpoint', 'pv', 'pvc', 'level', 'spaces', 'repair', 'dryRun'],

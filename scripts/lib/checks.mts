@@ -3,7 +3,7 @@ import { quote } from 'zx'
 import { runChild } from './child.mts'
 import { type Failure, refusal } from './failure.mts'
 import type { Kubectl, Rules, Versions } from './kubectl.mts'
-import { type JobKind, type JobManifest, renderJob } from './manifest.mts'
+import { type JobKind, type JobManifest, outlineJob } from './manifest.mts'
 import type { Node, PersistentVolumeClaim, Pod } from './objects.mts'
 import {
   claimPermissions,
@@ -19,8 +19,8 @@ import { decideStorage, readStorage, wantedClaim } from './storage.mts'
 
 /** `delete --cascade=foreground`, which a dry run prints; `--dry-run=server` (1.18) and `delete --raw` (1.16) are older. */
 const OLDEST_KUBECTL = 20
-/** Jobs have a podFailurePolicy, without which a failure that no retry can mend is tried again and again. */
-const OLDEST_SERVER = 26
+/** Pods bear the label batch.kubernetes.io/controller-uid, by which they are found; podFailurePolicy of Jobs (1.26) is older. */
+const OLDEST_SERVER = 27
 
 /** What a run is going to do, as far as it decides what has to be there. */
 export interface Needs {
@@ -48,11 +48,20 @@ export interface Check {
 
 const need = path.resolve(import.meta.dirname, '../need')
 
-/** The programs of the flow are on PATH; all that are not are named together, with how to get them. */
-export async function checkTools(): Promise<void> {
-  const { code, stderr } = await runChild([need, 'kubectl', 'envsubst'])
-  if (code === 0) return
-  throw refusal('tools', stderr.trim(), 'install what is missing, then run the same command again')
+/** kubectl is on PATH: without it nothing else can be looked at. All programs that are missing are named together. */
+export async function checkKubectl(): Promise<void> {
+  if ((await missing('kubectl')) === '') return
+  throw refusal(
+    'tools',
+    await missing('kubectl', 'envsubst'),
+    'install what is missing, then run the same command again',
+  )
+}
+
+/** A line for each program that is not on PATH, with how to get it. */
+async function missing(...tools: string[]): Promise<string> {
+  const { code, stderr } = await runChild([need, ...tools])
+  return code === 0 ? '' : stderr.trim()
 }
 
 /** The checks that a run needs, none of them begun; what the Jobs ask for is read off their manifests. */
@@ -61,7 +70,7 @@ export async function checksFor(
   settings: Settings,
   { jobs, claim, removes }: Needs,
 ): Promise<Check[]> {
-  const manifests = await Promise.all(jobs.map((kind) => renderJob(kind, settings, 'model-mover')))
+  const manifests = await Promise.all(jobs.map((kind) => outlineJob(kind, settings)))
   let asked: Promise<Versions> | undefined
   const versions = () => {
     asked ??= cluster.versions()
@@ -79,6 +88,7 @@ export async function checksFor(
   ]
   return [
     { title: 'kubectl', look: async () => kubectlFindings(await versions()) },
+    ...(jobs.length > 0 ? [{ title: 'envsubst', look: envsubstFindings }] : []),
     { title: 'cluster', look: async () => serverFindings(await versions(), cluster.context) },
     { title: 'namespace', isNamespace: true, look: () => namespaceFindings(cluster) },
     {
@@ -111,7 +121,7 @@ export async function checksFor(
         ]
       : []),
     ...(jobs.length > 0
-      ? [{ title: 'nodes', look: async () => nodeFindings(await cluster.list<Node>('nodes', ''), manifests) }]
+      ? [{ title: 'nodes', look: async () => nodeFindings(await cluster.list<Node>('nodes', ''), manifests, cluster) }]
       : []),
   ]
 }
@@ -132,10 +142,15 @@ export function kubectlFindings({ clientVersion }: Versions): Finding[] {
   )
 }
 
+async function envsubstFindings(): Promise<Finding[]> {
+  const fact = await missing('envsubst')
+  return fact === '' ? [] : problem(fact, 'install it, then run the same command again')
+}
+
 export function serverFindings({ serverVersion }: Versions, context: string): Finding[] {
   if (!serverVersion || Number.parseInt(serverVersion.minor, 10) >= OLDEST_SERVER) return []
   return problem(
-    `the cluster of context ${context} is ${serverVersion.gitVersion}; 1.${OLDEST_SERVER} is needed, for podFailurePolicy of Jobs`,
+    `the cluster of context ${context} is ${serverVersion.gitVersion}; 1.${OLDEST_SERVER} is needed, for the labels and the podFailurePolicy of Jobs`,
     'upgrade the cluster, or name another with --context',
   )
 }
@@ -149,15 +164,12 @@ async function namespaceFindings(cluster: Kubectl): Promise<Finding[]> {
   )
 }
 
-export function permissionFindings(
-  rules: Rules,
-  wanted: readonly Permission[],
-  { context, namespace }: Kubectl,
-): Finding[] {
-  const missing = missingPermissions(rules, wanted)
-  if (missing.length === 0) return []
-  const fact = `these rights are missing in namespace ${namespace} of ${context}: ${missing.join('; ')}`
-  const next = 'ask for a role that has them, or use another --context or --namespace'
+export function permissionFindings(rules: Rules, wanted: readonly Permission[], cluster: Kubectl): Finding[] {
+  const { context, namespace } = cluster
+  const lacking = missingPermissions(rules, wanted)
+  if (lacking.length === 0) return []
+  const fact = `these rights are missing in namespace ${namespace} of ${context}: ${lacking.join('; ')}`
+  const next = `ask for a role that has them (what there is: ${cluster.command('auth', 'can-i', '--list')}), or use another --context or --namespace`
   // What the cluster's authorizers do not list they may grant all the same.
   return [{ level: rules.incomplete ? 'skipped' : 'problem', fact, next }]
 }
@@ -175,13 +187,13 @@ export function secretFindings(
   cluster: Kubectl,
 ): Finding[] {
   const wanted = SECRET_KEYS[name] ?? []
-  const missing = wanted.filter((key) => !keys?.includes(key))
-  if (missing.length === 0) return []
+  const lacking = wanted.filter((key) => !keys?.includes(key))
+  if (lacking.length === 0) return []
   // From a file: a value on the command line would stay in the shell's history.
   const create = cluster.command('create', 'secret', 'generic', name, '--from-env-file=FILE')
   const write = `write ${wanted.map((key) => `${key}=…`).join(' and ')} into FILE, a line each, then: `
   const [fact, commands] = keys
-    ? [`Secret ${name} lacks ${missing.join(' and ')}`, `${cluster.command('delete', 'secret', name)} && ${create}`]
+    ? [`Secret ${name} lacks ${lacking.join(' and ')}`, `${cluster.command('delete', 'secret', name)} && ${create}`]
     : [`there is no Secret ${name} in namespace ${cluster.namespace}`, create]
   const next = `${write}${commands}`
   if (!optional) return problem(fact, next)
@@ -240,13 +252,13 @@ export function listReaders(readers: readonly string[]): string {
   return `${readers.length === 1 ? 'pod' : 'pods'} ${readers.slice(0, SHOWN).join(', ')}${more} ${readers.length === 1 ? 'has' : 'have'}`
 }
 
-export function nodeFindings(nodes: readonly Node[], manifests: readonly JobManifest[]): Finding[] {
+export function nodeFindings(nodes: readonly Node[], manifests: readonly JobManifest[], cluster: Kubectl): Finding[] {
   return manifests.flatMap(({ metadata, spec }) => {
     const why = placementProblem(nodes, spec.template.spec)
     if (!why) return []
     return problem(
       `no node can ever hold a pod of Job ${metadata.name}: ${why}`,
-      'add a larger node, or lower what the pod asks for (memory: --memory)',
+      `add a larger node, or lower what the pod asks for (memory: --memory); the nodes there are: ${cluster.command('describe', 'nodes')}`,
     )
   })
 }

@@ -1,10 +1,13 @@
 import { exitCodes } from './failure.mts'
 import { wrapped } from './format.mts'
 import { commonOptions, type Option, type OptionName, options } from './options.mts'
+import type { Settings } from './settings.mts'
 
 /** What an entry script says about itself. */
 export interface Script {
   name: string
+  /** What a run with these settings works on: `gpt2 -> s3://bucket`. */
+  subject: (settings: Settings) => string
   /** Its target in the Makefile, where that has another name. */
   target?: string
   /** What it is, in a sentence or two. */

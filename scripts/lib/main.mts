@@ -1,6 +1,6 @@
 import path from 'node:path'
 import { quote } from 'zx'
-import { checkTools } from './checks.mts'
+import { checkKubectl } from './checks.mts'
 import { exitCodes, Failure, Interrupted } from './failure.mts'
 import { helpText, type Script } from './help.mts'
 import { Kubectl } from './kubectl.mts'
@@ -19,7 +19,9 @@ const outcome = new Outcome()
 export async function main(script: Script, run: (session: Session) => Promise<Result>): Promise<void> {
   await withSettings(script, async (settings) => {
     const signal = interruption()
-    await checkTools()
+    const { context, namespace } = settings
+    story.opened(script.name, `${script.subject(settings)}, in ${context}/${namespace}`)
+    await checkKubectl()
     const session = {
       settings,
       story,
@@ -28,7 +30,7 @@ export async function main(script: Script, run: (session: Session) => Promise<Re
       signal,
     }
     if (settings.dryRun) return rehearse(session, run)
-    return run({ ...session, cluster: new Kubectl(settings.context, settings.namespace, signal) })
+    return run({ ...session, cluster: new Kubectl(context, namespace, signal) })
   })
 }
 

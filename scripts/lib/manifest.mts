@@ -70,9 +70,16 @@ export async function renderJob(
   mover: string,
   variables: Variables = {},
 ): Promise<JobManifest> {
-  const text = await substitute(await readFile(path.join(k8s, 'jobs', `${kind}.yaml`), 'utf8'), settings.model)
-  const job = parseManifest(text) as JobManifest
+  const job = parseManifest(await substitute(await readJob(kind), settings.model)) as JobManifest
   editJob(job, kind, settings, mover, variables)
+  return job
+}
+
+/** The Job as far as checks look at it, which have to be able to say that envsubst is missing: name, resources, Secrets. */
+export async function outlineJob(kind: JobKind, settings: Settings): Promise<JobManifest> {
+  const job = parseManifest(await readJob(kind)) as JobManifest
+  job.metadata.name = jobName(kind, settings.model)
+  editJob(job, kind, settings, 'model-mover', {})
   return job
 }
 
@@ -136,6 +143,10 @@ export function askedOf({ metadata, spec }: Job): Record<string, string> {
 export function hashOf(texts: Record<string, string>): string {
   const sorted = Object.entries(texts).sort(([a], [b]) => (a < b ? -1 : 1))
   return createHash('sha256').update(JSON.stringify(sorted)).digest('hex').slice(0, 10)
+}
+
+function readJob(kind: JobKind): Promise<string> {
+  return readFile(path.join(k8s, 'jobs', `${kind}.yaml`), 'utf8')
 }
 
 /** envsubst with the spec's explicit list; it would make an empty string of a variable that is not there. */

@@ -7,8 +7,8 @@ import { askPatiently, unlessAway } from './patience.mts'
 import type { Session } from './session.mts'
 import type { Settings } from './settings.mts'
 
-/** Binding takes the controller a second or two; a claim that is Pending longer has a reason to be. */
-const GRACE_SECONDS = 30
+/** Binding takes the controllers a second or two: no grace is shorter than this, and what takes half of it is said. */
+const BINDING_SECONDS = 10
 
 /** The claim and its volume as the API shows them; `volume` is 'hidden' where PVs may not be read. */
 export interface Storage {
@@ -53,13 +53,12 @@ export function decideStorage(storage: Storage, wanted: ClaimManifest): StorageD
 
 /** Brings the claim to Bound on its volume; gives what was done, or why it was done already, in a sentence. */
 export async function bindStorage(session: Session): Promise<string> {
-  const { settings, cluster, story, signal } = session
-  const grace = () => new Pace(GRACE_SECONDS, signal, story)
-  let pace = grace()
+  const { settings, cluster } = session
+  const binding = new Binding(session)
   const done: string[] = []
   for (;;) {
     // Of a look that the cluster's silence has held up, the controllers have not had their time yet.
-    const late = pace.over
+    const late = binding.pace.over
     const storage = await askPatiently(session, () => readStorage(cluster, settings))
     const wanted = await wantedClaim(storage, settings)
     const decision = decideStorage(storage, wanted)
@@ -71,19 +70,71 @@ export async function bindStorage(session: Session): Promise<string> {
         if (settings.dryRun) return `${settings.pvc} would be Bound to ${settings.pv}: ${done.join('; ')}`
         return `${decision.sentence} (${done.join('; ')})`
       case 'release':
-        if (!(await unlessAway(pace, () => release(cluster, settings.pv, decision.resourceVersion)))) break
+        if (!(await unlessAway(binding.pace, () => release(cluster, settings.pv, decision.resourceVersion)))) break
         done.push(`${settings.pv} was Released: its stale claimRef ${settings.dryRun ? 'goes' : 'is removed'}`)
-        pace = grace()
+        binding.begin()
         break
       case 'create':
-        if (!(await unlessAway(pace, () => create(cluster, wanted)))) break
+        if (!(await unlessAway(binding.pace, () => create(cluster, wanted)))) break
         done.push(settings.dryRun ? 'the PVC is made' : 'PVC created')
-        pace = grace()
+        binding.begin()
         break
       case 'wait':
+        if (late && binding.pace.over) throw await binding.overdue(storage.claim)
+        await binding.tell(storage.claim)
     }
-    if (late && pace.over) throw await pending(cluster, storage.claim, settings)
-    await pace.wait()
+    await binding.pace.wait()
+  }
+}
+
+/** The time that the controllers have to bind a claim to its volume. */
+class Binding {
+  readonly #session: Session
+  readonly #seconds: number
+  #began = 0
+  #isTold = false
+  pace: Pace
+
+  constructor(session: Session) {
+    this.#session = session
+    this.#seconds = Math.max(session.settings.grace, BINDING_SECONDS)
+    this.pace = this.begin()
+  }
+
+  /** Behind each change of ours it begins anew. */
+  begin(): Pace {
+    this.#began = performance.now()
+    this.pace = new Pace(this.#seconds, this.#session.signal, this.#session.story)
+    return this.pace
+  }
+
+  /** Says once what the claim waits for, when it is clear that it has to wait. */
+  async tell(claim: PersistentVolumeClaim | undefined): Promise<void> {
+    if (this.#isTold || performance.now() - this.#began < (BINDING_SECONDS * 1000) / 2) return
+    this.#isTold = true
+    this.#session.story.begun('storage', `${await this.#fact(claim)}; waiting for up to ${this.#seconds} s`)
+  }
+
+  async overdue(claim: PersistentVolumeClaim | undefined): Promise<Failure> {
+    const { cluster, settings } = this.#session
+    const both = cluster.command('describe', `pv/${settings.pv}`, `pvc/${settings.pvc}`)
+    return refusal('storage', await this.#fact(claim), `compare them: ${both}`)
+  }
+
+  async #fact(claim: PersistentVolumeClaim | undefined): Promise<string> {
+    const { pv, pvc } = this.#session.settings
+    const why = claim ? await this.#lastEvent(claim) : 'it has no event'
+    return `PVC ${pvc} is ${claim?.status?.phase ?? 'not there'} and not Bound to ${pv}; ${why}`
+  }
+
+  async #lastEvent({ metadata }: PersistentVolumeClaim): Promise<string> {
+    try {
+      const last = (await askPatiently(this.#session, () => this.#session.cluster.events(metadata.uid))).at(-1)
+      return last ? `its last event: ${last.reason}: ${last.message}` : 'it has no event'
+    } catch (error) {
+      if (error instanceof KubectlError && error.reason === 'forbidden') return 'looking at its events is not permitted'
+      throw error
+    }
   }
 }
 
@@ -204,21 +255,6 @@ function nextStep({ claim, volume }: Storage): StorageDecision {
   if (phase === 'Released') return { action: 'release', resourceVersion: volume.metadata.resourceVersion }
   // What is left with a claim, or with a volume still Bound to the last one, is the controller's to do.
   return claim || phase === 'Bound' ? { action: 'wait' } : { action: 'create' }
-}
-
-async function pending(
-  cluster: Kubectl,
-  claim: PersistentVolumeClaim | undefined,
-  { pv, pvc }: Settings,
-): Promise<Failure> {
-  const events = claim ? await cluster.events(claim.metadata.uid) : []
-  const last = events.at(-1)
-  const why = last ? `its last event: ${last.reason}: ${last.message}` : 'it has no event'
-  return refusal(
-    'storage',
-    `PVC ${pvc} is ${claim?.status?.phase ?? 'not there'} and not Bound to ${pv}; ${why}`,
-    `compare them: ${cluster.command('describe', `pv/${pv}`, `pvc/${pvc}`)}`,
-  )
 }
 
 function refuse(fact: string, next: string): StorageDecision {

@@ -25,6 +25,17 @@ export class Story {
     this.#terminal = terminal
   }
 
+  /** The first line: which script works on what, and where. */
+  opened(script: string, subject: string): void {
+    if (this.quiet) return
+    const { live } = this.#terminal
+    const columns = this.#terminal.columns()
+    const indent = columns < NARROW ? 2 : lineOf(' ', '', '-').length - 1
+    const head = `${script} `.padEnd(indent)
+    const rows = live ? wrapped(subject, columns - head.length) : [subject]
+    for (const [i, row] of rows.entries()) this.#write(`${i === 0 ? head : ' '.repeat(indent)}${row}\n`)
+  }
+
   /** Something began or changed. */
   begun(title: string, sentence: string): void {
     if (!this.quiet) this.#line('•', title, sentence)

@@ -176,7 +176,9 @@ describe('fix-pvc names what it cannot mend, and changes nothing', () => {
   test('the claim stays Pending: its last event is shown', async () => {
     await world.addVolume(pv, { volumeMode: 'Block' })
     await makeClaim(pvc, pv)
-    const done = await expectRefusal(/Pending/)
-    expect(done.stderr).toMatch(/VolumeMismatch/)
+    const done = await expectRefusal(/✗ storage .* is Pending .*VolumeMismatch/, { MODEL_GRACE: '11' })
+    expect(done.stderr, 'it is said before the grace is over').toMatch(
+      /^• storage .* is Pending .*waiting for up to 11 s$/m,
+    )
   })
 })

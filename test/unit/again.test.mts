@@ -6,6 +6,7 @@ import { type Environment, readSettings } from '../../scripts/lib/settings.mts'
 
 const script: Script = {
   name: 'model-to-nfs',
+  subject: ({ model }) => model,
   purpose: '',
   options: ['model', 'restart', 'exclude', 'context', 'namespace', 'memory'],
   examples: [],

@@ -10,3 +10,10 @@ test('the by-hand ConfigMap holds every file of the mover and nothing else', () 
   const program = readdirSync(folder).filter((name) => name.endsWith('.py') || name === 'requirements.txt')
   expect(kustomization.configMapGenerator).toEqual([{ name: 'model-mover', files: program.sort() }])
 })
+
+test('the by-hand ConfigMap fits into the annotation in which kubectl apply keeps a copy of it', () => {
+  const names = readdirSync(folder).filter((name) => name.endsWith('.py') || name === 'requirements.txt')
+  const data = Object.fromEntries(names.map((name) => [name, readFileSync(path.join(folder, name), 'utf8')]))
+  const rest = 1024
+  expect(Buffer.byteLength(JSON.stringify(data)) + rest, 'all annotations of an object').toBeLessThan(256 * 1024)
+})

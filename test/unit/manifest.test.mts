@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import { readdir, readFile } from 'node:fs/promises'
 import { describe, expect, test } from 'vitest'
 import { parse } from 'yaml'
@@ -125,6 +126,117 @@ test('what was not asked for is left to the mover', async () => {
 test('hop 2 is told the revision and the filter, not the Hub', async () => {
   const { value } = await render('model-download-nfs', '--revision', 'v1', '--exclude', 'x')
   expect(['REVISION', 'EXCLUDE', 'HF_ENDPOINT'].map(value)).toEqual(['v1', 'x', undefined])
+})
+
+/** What a pod asks for, may use and learns: `[requests, limits]`, and the Secrets, `?` for one that may be missing. */
+const PODS: Record<
+  JobKind,
+  { cpu: string[]; memory: string[]; disk: string; secrets: string[]; volume?: 'ro' | 'rw' }
+> = {
+  'model-upload-spaces': {
+    cpu: ['1', '2'],
+    memory: ['2Gi', '3Gi'],
+    disk: '256Mi',
+    secrets: ['spaces-credentials', 'hf-token?', 'mover-network?'],
+  },
+  'model-download-nfs': {
+    cpu: ['1', '2'],
+    memory: ['1Gi', '2Gi'],
+    disk: '256Mi',
+    secrets: ['spaces-credentials', 'mover-network?'],
+    volume: 'rw',
+  },
+  'model-plan': {
+    cpu: ['250m', '1'],
+    memory: ['256Mi', '512Mi'],
+    disk: '256Mi',
+    secrets: ['spaces-credentials', 'hf-token?', 'mover-network?'],
+    volume: 'ro',
+  },
+  'model-verify-nfs': { cpu: ['100m', '1'], memory: ['128Mi', '256Mi'], disk: '32Mi', secrets: [], volume: 'ro' },
+  'model-verify-spaces': {
+    cpu: ['500m', '2'],
+    memory: ['512Mi', '1Gi'],
+    disk: '256Mi',
+    secrets: ['spaces-credentials', 'mover-network?'],
+  },
+  'model-clean-nfs': { cpu: ['100m', '1'], memory: ['128Mi', '256Mi'], disk: '32Mi', secrets: [], volume: 'rw' },
+  'model-clean-spaces': {
+    cpu: ['100m', '1'],
+    memory: ['256Mi', '512Mi'],
+    disk: '256Mi',
+    secrets: ['spaces-credentials', 'mover-network?'],
+  },
+}
+
+describe.each(KINDS)('the manifest of %s, as it is applied by hand', (kind) => {
+  const job = parse(readFileSync(`k8s/jobs/${kind}.yaml`, 'utf8'))
+  const pod = job.spec.template.spec
+  const [mover] = pod.containers
+
+  test('is a Job in the namespace of the spec, with the recommended labels on it and on its pods', () => {
+    const labels = {
+      'app.kubernetes.io/name': kind,
+      'app.kubernetes.io/instance': `\${MODEL_SLUG}`,
+      'app.kubernetes.io/part-of': 'model-storage-pipeline',
+    }
+    const annotations = { [annotation.model]: `\${MODEL}` }
+    expect(job.metadata).toEqual({ name: `${kind}-\${MODEL_SLUG}`, namespace: 'dynamo-workload', labels, annotations })
+    expect(job.spec.template.metadata).toEqual({ labels, annotations })
+  })
+
+  test('ends, is tried again and goes as the spec says', () => {
+    expect(job.spec).toMatchObject({ backoffLimit: 3, ttlSecondsAfterFinished: 3600, activeDeadlineSeconds: 86400 })
+    expect(job.spec.podFailurePolicy.rules).toEqual([
+      { action: 'Ignore', onPodConditions: [{ type: 'DisruptionTarget', status: 'True' }] },
+      { action: 'FailJob', onExitCodes: { containerName: 'mover', operator: 'In', values: [64] } },
+    ])
+    expect(pod.restartPolicy).toBe('Never')
+  })
+
+  test('runs one container of the spec’s image, of which python is the first process', () => {
+    expect(pod.containers).toHaveLength(1)
+    expect(mover).toMatchObject({ name: 'mover', image: 'python:3.11-slim' })
+    expect(mover.command.slice(0, 2)).toEqual(['python', '/mover/mover.py'])
+    expect(mover.terminationMessagePolicy).toBe('File')
+  })
+
+  test('tolerates no taint of GPU nodes and has no privilege that it does not need', () => {
+    expect(pod.tolerations).toBeUndefined()
+    expect(pod).toMatchObject({
+      automountServiceAccountToken: false,
+      securityContext: { seccompProfile: { type: 'RuntimeDefault' } },
+    })
+    expect(mover.securityContext).toMatchObject({ allowPrivilegeEscalation: false, capabilities: { drop: ['ALL'] } })
+  })
+
+  test('asks for what it needs, and mounts the claim as it has to', () => {
+    const { cpu, memory, disk, secrets, volume } = PODS[kind]
+    expect(mover.resources).toEqual({
+      requests: { cpu: cpu[0], memory: memory[0], 'ephemeral-storage': disk },
+      limits: { cpu: cpu[1], memory: memory[1] },
+    })
+    const from = (mover.envFrom ?? []) as { secretRef: { name: string; optional?: boolean } }[]
+    expect(from.map(({ secretRef: { name, optional } }) => `${name}${optional ? '?' : ''}`)).toEqual(secrets)
+    const mounts = [
+      { name: 'mover', mountPath: '/mover', readOnly: true },
+      ...(volume ? [{ name: 'models', mountPath: '/models', ...(volume === 'ro' ? { readOnly: true } : {}) }] : []),
+    ]
+    expect(mover.volumeMounts).toEqual(mounts)
+    expect(pod.volumes).toEqual([
+      { name: 'mover', configMap: { name: 'model-mover' } },
+      ...(volume ? [{ name: 'models', persistentVolumeClaim: { claimName: 'model-nfs-pvc' } }] : []),
+    ])
+  })
+})
+
+test.each(['model-upload-spaces', 'model-download-nfs'])('%s talks to the Spaces of the spec', (kind) => {
+  const { spec } = parse(readFileSync(`k8s/jobs/${kind}.yaml`, 'utf8'))
+  expect(settingsOf(spec)).toMatchObject({
+    BUCKET: 'do-gtc2026-doks-demo',
+    ENDPOINT: 'https://atl1.digitaloceanspaces.com',
+    AWS_DEFAULT_REGION: 'atl1',
+  })
 })
 
 test('a repair is asked of both transfers, and of nothing else', async () => {

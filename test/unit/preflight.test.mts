@@ -32,9 +32,9 @@ describe('versions', () => {
     for (const { fact } of found) expect(fact).toMatch(/kubectl is v1\.19; 1\.20 is needed, for --dry-run=server/)
   })
   test.each([
-    ['26', 0],
+    ['27', 0],
     ['33+', 0],
-    ['25', 1],
+    ['26', 1],
     [undefined, 0],
   ])('a server 1.%s gives %i problems', (minor, count) => {
     expect(serverFindings(versions('32', minor), 'demo')).toHaveLength(count)
