@@ -2,7 +2,7 @@
 ':' //; exec "$(dirname "$(readlink -f "$0")")/run" "$0" "$@"
 // Removes what a model left: its finished Jobs, and with --spaces and --nfs its copies.
 // Example: scripts/clean.mts --model meta-llama/Llama-3.1-8B-Instruct --spaces --nfs
-import { checkConfirmable, cleaned } from './lib/cleaning.mts'
+import { checkConfirmable, cleanModel } from './lib/cleaning.mts'
 import { main } from './lib/main.mts'
 import { preflight } from './lib/preflight.mts'
 
@@ -47,6 +47,6 @@ await main(
       claim: nfs ? 'mount' : 'none',
       removes: true,
     })
-    return cleaned(session)
+    return cleanModel(session)
   },
 )

@@ -4,7 +4,7 @@
 // Example: scripts/fix-pvc.mts --namespace dynamo-workload
 import { main } from './lib/main.mts'
 import { preflight } from './lib/preflight.mts'
-import { storage } from './lib/stages.mts'
+import { bindClaim } from './lib/stages.mts'
 
 await main(
   {
@@ -22,6 +22,6 @@ await main(
   },
   async (session) => {
     await preflight(session, { jobs: [], claim: 'bind' })
-    return storage(session)
+    return bindClaim(session)
   },
 )

@@ -5,7 +5,7 @@
 import { main } from './lib/main.mts'
 import { transferOptions } from './lib/options.mts'
 import { preflight } from './lib/preflight.mts'
-import { toNfs } from './lib/stages.mts'
+import { moveToNfs } from './lib/stages.mts'
 
 await main(
   {
@@ -23,6 +23,6 @@ await main(
   },
   async (session) => {
     await preflight(session, { jobs: ['model-download-nfs'], claim: 'mount' })
-    return toNfs(session)
+    return moveToNfs(session)
   },
 )

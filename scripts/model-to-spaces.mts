@@ -5,7 +5,7 @@
 import { main } from './lib/main.mts'
 import { transferOptions } from './lib/options.mts'
 import { preflight } from './lib/preflight.mts'
-import { toSpaces } from './lib/stages.mts'
+import { moveToSpaces } from './lib/stages.mts'
 
 await main(
   {
@@ -23,6 +23,6 @@ await main(
   },
   async (session) => {
     await preflight(session, { jobs: ['model-upload-spaces'], claim: 'none' })
-    return toSpaces(session)
+    return moveToSpaces(session)
   },
 )

@@ -4,10 +4,10 @@
 // Example: scripts/setup-model.mts --model meta-llama/Llama-3.1-8B-Instruct
 import { main } from './lib/main.mts'
 import { transferOptions } from './lib/options.mts'
-import { planned } from './lib/plan.mts'
+import { planModel } from './lib/plan.mts'
 import { preflight } from './lib/preflight.mts'
-import { storage, toNfs, toSpaces } from './lib/stages.mts'
-import { verified } from './lib/verification.mts'
+import { bindClaim, moveToNfs, moveToSpaces } from './lib/stages.mts'
+import { verifyModel } from './lib/verification.mts'
 
 await main(
   {
@@ -26,15 +26,15 @@ await main(
   async (session) => {
     if (session.settings.plan) {
       await preflight(session, { jobs: ['model-plan'], claim: 'none' })
-      return planned(session)
+      return planModel(session)
     }
     await preflight(session, {
       jobs: ['model-upload-spaces', 'model-download-nfs', 'model-verify-nfs'],
       claim: 'bind',
     })
-    await storage(session)
-    await toSpaces(session)
-    await toNfs(session)
-    return verified(session)
+    await bindClaim(session)
+    await moveToSpaces(session)
+    await moveToNfs(session)
+    return verifyModel(session)
   },
 )

@@ -5,7 +5,7 @@
 import { main } from './lib/main.mts'
 import { transferOptions } from './lib/options.mts'
 import { preflight } from './lib/preflight.mts'
-import { repaired, verified } from './lib/verification.mts'
+import { repairCopy, verifyModel } from './lib/verification.mts'
 
 await main(
   {
@@ -29,7 +29,7 @@ await main(
     // To look, the claim is a checkpoint of its own; a repair has to have it.
     const claim = repair && !spaces ? 'mount' : 'none'
     await preflight(session, { jobs: repair ? jobs : jobs.slice(0, 1), claim })
-    await repaired(session)
-    return verified(session)
+    await repairCopy(session)
+    return verifyModel(session)
   },
 )

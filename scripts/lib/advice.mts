@@ -19,7 +19,7 @@ const MODEL = [
 const TARGET = /\bmake (fix-pvc|setup-model|model-to-spaces|model-to-nfs|verify|plan)\b(?! [A-Z_]+=)/g
 
 /** An advice whose make commands name what this run was given: pasted as they stand they would mean the default cluster and model. */
-export function advised(next: string, settings: Settings): string {
+export function withSettingsNamed(next: string, settings: Settings): string {
   return next.replace(TARGET, (command, target: string) => {
     const names = target === 'fix-pvc' ? PLACE : [...PLACE, ...MODEL]
     const model = target === 'fix-pvc' ? [] : [`MODEL=${quote(settings.model)}`]

@@ -137,7 +137,7 @@ export function unknownContext(context: string, contexts: readonly string[], fil
 export function kubectlFindings({ clientVersion }: Versions): Finding[] {
   if (Number.parseInt(clientVersion.minor, 10) >= OLDEST_KUBECTL) return []
   return problem(
-    `kubectl is ${clientVersion.gitVersion}; 1.${OLDEST_KUBECTL} is needed, for --dry-run=server and --cascade=foreground`,
+    `kubectl is ${clientVersion.gitVersion}; 1.${OLDEST_KUBECTL} is needed, for --cascade=foreground`,
     'get a newer one: https://kubernetes.io/docs/tasks/tools',
   )
 }

@@ -18,7 +18,7 @@ import { askForYes, canAsk } from './question.mts'
 import { refuse } from './rivals.mts'
 import type { Result, Session } from './session.mts'
 import type { Settings } from './settings.mts'
-import { stage } from './stages.mts'
+import { runStage } from './stages.mts'
 
 const TITLE = 'clean'
 /** Deleting a Job waits for its pods, which have ended. */
@@ -36,9 +36,9 @@ export function checkConfirmable({ yes, quiet, dryRun }: Settings): void {
 }
 
 /** Shows what a model left, asks, and removes it: the copies that were named, then its Jobs, then movers that nobody uses. */
-export function cleaned(session: Session): Promise<Result> {
+export function cleanModel(session: Session): Promise<Result> {
   const { settings, story, outcome } = session
-  return stage(session, TITLE, async () => {
+  return runStage(session, TITLE, async () => {
     const leftovers = await readIdle(session)
     const sides = sidesOf(settings)
     if (settings.dryRun) {

@@ -1,4 +1,4 @@
-import { advised } from './advice.mts'
+import { withSettingsNamed } from './advice.mts'
 import type { Diagnosis } from './cause.mts'
 import { deletedPod, diagnoseFailure, diagnosePod, diagnoseWaiting, type Snapshot } from './diagnosis.mts'
 import { Failure, Interrupted } from './failure.mts'
@@ -143,7 +143,7 @@ export class Follower {
     if (now && now !== this.#said && !hindrance?.fatal) {
       if (hindrance) {
         story.detail(hindrance.detail)
-        story.detail(advised(hindrance.next, this.#session.settings))
+        story.detail(withSettingsNamed(hindrance.next, this.#session.settings))
       } else if (phase) story.phase(phase)
     }
     this.#said = now ?? this.#said

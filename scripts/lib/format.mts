@@ -27,7 +27,7 @@ const COMMAND =
 const ATOM = new RegExp(`(?:${COMMAND})\\S*|\\S+`, 'g')
 
 /** A line broken at words; what is longer than the width, such as a command, gets a line of its own and stays whole. */
-export function wrapped(line: string, width: number): string[] {
+export function wrapLine(line: string, width: number): string[] {
   const [indent = ''] = /^ *(?:- )?/.exec(line) ?? []
   const lines: string[] = []
   let last = ''

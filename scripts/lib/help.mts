@@ -1,5 +1,5 @@
 import { exitCodes } from './failure.mts'
-import { wrapped } from './format.mts'
+import { wrapLine } from './format.mts'
 import { commonOptions, type Option, type OptionName, options } from './options.mts'
 import type { Settings } from './settings.mts'
 
@@ -78,7 +78,7 @@ function exits({ jobs }: Script): string {
 }
 
 function wrap(text: string, indent: string): string {
-  return wrapped(text, WIDTH - indent.length)
+  return wrapLine(text, WIDTH - indent.length)
     .map((line) => `${indent}${line}`)
     .join('\n')
 }

@@ -9,7 +9,7 @@ import { askPatiently } from './patience.mts'
 import type { MoverDone, PlanNumbers } from './report.mts'
 import type { Result, Session } from './session.mts'
 import type { Settings } from './settings.mts'
-import { stage } from './stages.mts'
+import { runStage } from './stages.mts'
 import { lineOf } from './story.mts'
 
 const TITLE = 'plan'
@@ -24,9 +24,9 @@ export interface Plan extends PlanNumbers {
 }
 
 /** Asks, in the cluster and with its own Secrets, what setup-model would move; no model bytes move. */
-export function planned(session: Session): Promise<Result> {
+export function planModel(session: Session): Promise<Result> {
   const { settings, cluster, outcome, story } = session
-  return stage(session, TITLE, async (noted) => {
+  return runStage(session, TITLE, async (noted) => {
     const claim = await askPatiently(session, () => cluster.find<PersistentVolumeClaim>('pvc', settings.pvc))
     const mounted = claim?.status?.phase === 'Bound' && claim.metadata.deletionTimestamp === undefined
     const done = await runErrand(session, {

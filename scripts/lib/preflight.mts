@@ -1,10 +1,10 @@
-import { advised } from './advice.mts'
+import { withSettingsNamed } from './advice.mts'
 import { type Check, checksFor, type Finding, type Needs, unknownContext } from './checks.mts'
 import { throwIfInterrupted } from './child.mts'
 import { Failure, Interrupted } from './failure.mts'
 import { Kubectl, KubectlError, type KubectlReason } from './kubectl.mts'
 import type { Session } from './session.mts'
-import { stage } from './stages.mts'
+import { runStage } from './stages.mts'
 
 const TITLE = 'preflight'
 /** What is said once and not by every check. */
@@ -12,7 +12,7 @@ const NO_CLUSTER: readonly KubectlReason[] = ['unreachable', 'kubeconfig', 'no-c
 
 /** Looks, side by side and before the first change, at all that a run relies on; throws one Failure with every problem. */
 export function preflight(session: Session, needs: Needs): Promise<void> {
-  return stage(session, TITLE, async () => {
+  return runStage(session, TITLE, async () => {
     const { settings, story, signal } = session
     const began = performance.now()
     const enough = new AbortController()
@@ -30,7 +30,7 @@ export function preflight(session: Session, needs: Needs): Promise<void> {
         ? unknownContext(settings.context, await contextsOf(session), process.env.KUBECONFIG)
         : down
 
-    const findings = relevant(reports).map((one) => ({ ...one, next: advised(one.next, settings) }))
+    const findings = relevant(reports).map((one) => ({ ...one, next: withSettingsNamed(one.next, settings) }))
     const problems = findings.filter(({ level }) => level === 'problem')
     if (problems.length > 0) throw failureOf(problems, session.again)
     const skipped = findings.filter(({ level }) => level === 'skipped').map(({ title }) => title)

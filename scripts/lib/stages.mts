@@ -1,4 +1,4 @@
-import { advised } from './advice.mts'
+import { withSettingsNamed } from './advice.mts'
 import { Failure, Interrupted } from './failure.mts'
 import { Follower, type JobDone } from './follow.mts'
 import { formatBytes, formatSeconds } from './format.mts'
@@ -11,8 +11,8 @@ import type { Result, Session } from './session.mts'
 import { bindStorage } from './storage.mts'
 
 /** The claim bound to its volume; says what was done, or why it was done already. */
-export function storage(session: Session): Promise<Result> {
-  return stage(session, 'storage', async () => {
+export function bindClaim(session: Session): Promise<Result> {
+  return runStage(session, 'storage', async () => {
     const sentence = await bindStorage(session)
     if (session.settings.dryRun) session.story.would('storage', sentence)
     else session.story.done('storage', sentence)
@@ -21,21 +21,21 @@ export function storage(session: Session): Promise<Result> {
 }
 
 /** Hop 1. */
-export function toSpaces(session: Session): Promise<Result> {
+export function moveToSpaces(session: Session): Promise<Result> {
   const { bucket, model } = session.settings
-  return stage(session, 'to Spaces', (noted) =>
+  return runStage(session, 'to Spaces', (noted) =>
     move(session, noted, 'model-upload-spaces', `s3://${bucket}/models/${model}/`),
   )
 }
 
 /** Hop 2. */
-export function toNfs(session: Session): Promise<Result> {
+export function moveToNfs(session: Session): Promise<Result> {
   const { pvc, model } = session.settings
-  return stage(session, 'to NFS', (noted) => move(session, noted, 'model-download-nfs', `${pvc}:/${model}/`))
+  return runStage(session, 'to NFS', (noted) => move(session, noted, 'model-download-nfs', `${pvc}:/${model}/`))
 }
 
 /** Every failure on the way bears the stage's title, and every end is noted. */
-export async function stage<T>(
+export async function runStage<T>(
   { outcome, again, settings }: Session,
   title: string,
   run: (noted: StageOutcome) => Promise<T>,
@@ -44,7 +44,7 @@ export async function stage<T>(
     return await outcome.record(title, run)
   } catch (error) {
     if (error instanceof Failure || error instanceof Interrupted) error.stage ??= title
-    if (error instanceof Failure) error.next = advised(error.next, settings)
+    if (error instanceof Failure) error.next = withSettingsNamed(error.next, settings)
     if (error instanceof Interrupted) error.next ??= `to go on: ${again}`
     throw error
   }

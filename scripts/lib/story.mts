@@ -1,5 +1,5 @@
 import { phaseLine, progressBar, progressSentence } from './bar.mts'
-import { wrapped } from './format.mts'
+import { wrapLine } from './format.mts'
 import type { PodPhase } from './pod.mts'
 import type { Progress } from './progress.mts'
 import type { Terminal } from './terminal.mts'
@@ -32,7 +32,7 @@ export class Story {
     const columns = this.#terminal.columns()
     const indent = columns < NARROW ? 2 : lineOf(' ', '', '-').length - 1
     const head = `${script} `.padEnd(indent)
-    const rows = live ? wrapped(subject, columns - head.length) : [subject]
+    const rows = live ? wrapLine(subject, columns - head.length) : [subject]
     for (const [i, row] of rows.entries()) this.#write(`${i === 0 ? head : ' '.repeat(indent)}${row}\n`)
   }
 
@@ -117,7 +117,7 @@ export class Story {
     // Where there is no column for titles, the title is the sentence's first word.
     const text = narrow && title !== '' ? `${title} ${sentence}` : sentence
     const room = columns - lineOf(mark, '', '-', width).length
-    const lines = text.split('\n').flatMap((line) => (live ? wrapped(line, room) : [line]))
+    const lines = text.split('\n').flatMap((line) => (live ? wrapLine(line, room) : [line]))
     return lines.map((line, i) => lineOf(i === 0 ? mark : ' ', i === 0 && !narrow ? title : '', line, width))
   }
 

@@ -1,4 +1,4 @@
-import { advised } from './advice.mts'
+import { withSettingsNamed } from './advice.mts'
 import { diagnoseFailure } from './diagnosis.mts'
 import { runErrand } from './errand.mts'
 import { Failure } from './failure.mts'
@@ -11,7 +11,7 @@ import { isTrue } from './pod.mts'
 import { listPaths, type MoverDone } from './report.mts'
 import type { Result, Session } from './session.mts'
 import type { Settings } from './settings.mts'
-import { stage, toNfs, toSpaces } from './stages.mts'
+import { moveToNfs, moveToSpaces, runStage } from './stages.mts'
 import { decideStorage, readStorage, wantedClaim } from './storage.mts'
 import { lineOf } from './story.mts'
 
@@ -33,22 +33,22 @@ const CAUSES: Record<string, string> = {
 }
 
 /** With --repair, the transfer of the side that is going to be looked at, as a stage of its own. */
-export async function repaired(session: Session): Promise<void> {
+export async function repairCopy(session: Session): Promise<void> {
   const { repair, spaces } = session.settings
-  if (repair) await (spaces ? toSpaces(session) : toNfs(session))
+  if (repair) await (spaces ? moveToSpaces(session) : moveToNfs(session))
 }
 
 /** The checkpoints, each looked at whatever the others say, and the verdict. */
-export function verified(session: Session): Promise<Result> {
+export function verifyModel(session: Session): Promise<Result> {
   const { model, spaces } = session.settings
-  return stage(session, TITLE, async (noted) => {
+  return runStage(session, TITLE, async (noted) => {
     if (session.settings.dryRun) {
       // What it would find is known when the rest has been done.
       await readFiles(session)
       return { text: '' }
     }
     const found = spaces ? await checkSpaces(session, noted) : await checkVolume(session, noted)
-    const checkpoints = found.map((one) => ({ ...one, next: advised(one.next, session.settings) }))
+    const checkpoints = found.map((one) => ({ ...one, next: withSettingsNamed(one.next, session.settings) }))
     noted.checkpoints = checkpoints
     const result = verdict(checkpoints, model, spaces ? 'in Spaces' : 'staged')
     const open = checkpoints.filter(({ holds }) => !holds)
@@ -58,7 +58,7 @@ export function verified(session: Session): Promise<Result> {
         `${open.length} of ${checkpoints.length} checkpoints of ${model} do not hold: ${open.map(({ title }) => title).join(', ')}`,
       )
       const all = spaces || open.length === 1 ? open[0].next : 'run make setup-model: it does what is missing, in order'
-      session.story.advice(advised(all, session.settings))
+      session.story.advice(withSettingsNamed(all, session.settings))
     } else session.story.done(TITLE, `${checkpoints.length} checkpoints hold`)
     return result
   })

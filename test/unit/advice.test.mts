@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { advised } from '../../scripts/lib/advice.mts'
+import { withSettingsNamed } from '../../scripts/lib/advice.mts'
 import { type OptionName, options } from '../../scripts/lib/options.mts'
 import { readSettings } from '../../scripts/lib/settings.mts'
 
@@ -40,6 +40,6 @@ test.each([
     'a timeout is no place: make plan MODEL=a/b',
   ],
 ])('%j with %j is told as %s', (next, args, told) => {
-  expect(advised(next, settings(...args))).toBe(told)
-  expect(advised(told, settings(...args)), 'once').toBe(told)
+  expect(withSettingsNamed(next, settings(...args))).toBe(told)
+  expect(withSettingsNamed(told, settings(...args)), 'once').toBe(told)
 })

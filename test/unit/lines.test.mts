@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { progressBar, progressSentence } from '../../scripts/lib/bar.mts'
-import { formatBytes, formatSeconds, wrapped } from '../../scripts/lib/format.mts'
+import { formatBytes, formatSeconds, wrapLine } from '../../scripts/lib/format.mts'
 import { type Progress, parseProgress } from '../../scripts/lib/progress.mts'
 import { parseQuantity } from '../../scripts/lib/quantity.mts'
 import { listPaths, parseReport } from '../../scripts/lib/report.mts'
@@ -163,7 +163,7 @@ test.each([
     ['run it again:', "make verify MODEL=a/b ARGS='--level hashes',", 'or wait'],
   ],
 ])('at %i columns %j is told in lines whose commands are whole', (width, line, lines) =>
-  expect(wrapped(line, width)).toEqual(lines),
+  expect(wrapLine(line, width)).toEqual(lines),
 )
 
 test('on a terminal lines are broken at words and stay below each other; elsewhere they are left to grep', () => {

@@ -29,7 +29,7 @@ describe('versions', () => {
   ])('kubectl 1.%s gives %i problems', (minor, count) => {
     const found = kubectlFindings(versions(minor))
     expect(found).toHaveLength(count)
-    for (const { fact } of found) expect(fact).toMatch(/kubectl is v1\.19; 1\.20 is needed, for --dry-run=server/)
+    for (const { fact } of found) expect(fact).toMatch(/kubectl is v1\.19; 1\.20 is needed, for --cascade=foreground/)
   })
   test.each([
     ['27', 0],
