@@ -1,4 +1,4 @@
-import { chmod, mkdir, readdir, rm, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, readdir, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { parseAllDocuments } from 'yaml'
@@ -9,23 +9,23 @@ import type { HubRequest } from '../local/hub.mts'
 import { smallModel } from '../local/model.mts'
 import { isChange } from '../local/spaces.mts'
 import { createWorld, type KubeObject, type World } from '../local/world.mts'
+import { keepCopies } from './kept.mts'
 import { expectStaged, filesBelow } from './proof.mts'
 
 const model = smallModel({ id: 'acme/left', shardSize: 1_200_000 })
 const sibling = smallModel({ id: 'acme/left-2', seed: 'sibling', shardSize: 1_200_000 })
 const FILES = model.files.filter(({ path: name }) => !name.startsWith('original/')).length
 let world: World
+let restoreCopies: () => Promise<void>
 
 beforeAll(async () => {
   world = await createWorld({ models: [model, sibling] })
-  await mustRun('setup-model', '--model', sibling.id)
+  for (const { id } of [sibling, model]) await mustRun('setup-model', '--model', id)
+  restoreCopies = await keepCopies(world, model.id)
 })
 afterAll(() => world?.close())
-beforeEach(async () => {
-  await rm(path.join(folder(), 'notes'), { recursive: true, force: true })
-  await world.bucket.remove(`models/${model.id}/stranger.bin`)
-  await mustRun('setup-model', '--model', model.id)
-})
+// Both copies are there for each test. Staging anew takes seconds, and half of the tests leave everything as it was.
+beforeEach(() => restoreCopies())
 afterEach(async () => {
   await expectStaged(world, sibling)
   expect(await named('jobs', 'acme--left-2'), 'the sibling’s Jobs').toHaveLength(2)
@@ -44,6 +44,13 @@ async function named(kind: string, slug: string): Promise<string[]> {
   return (await world.kubectl(list)).trim().split('\n').filter(Boolean)
 }
 
+/** The finished Jobs of both hops and their pods, for tests that look at these. */
+async function restoreJobs(): Promise<void> {
+  if ((await ours()).length < 4) await Promise.all(transfers.map((script) => mustRun(script, '--model', model.id)))
+  expect(await ours(), 'two Jobs and their pods').toHaveLength(4)
+}
+
+const transfers = ['model-to-spaces', 'model-to-nfs']
 const ours = () => named('jobs,pods', 'acme--left')
 const movers = async () => (await world.kubectl(['get', 'configmaps', '-o', 'name'])).match(/model-mover-\w+/g) ?? []
 const folder = () => path.join(world.volume, model.id)
@@ -82,6 +89,8 @@ test('nobody to ask: exit 2 before any call, unless --yes is given', async () =>
 })
 
 describe('without --spaces and --nfs', () => {
+  beforeEach(restoreJobs)
+
   test('the finished Jobs and their pods go, and the movers that no Job uses; the copies stay', async () => {
     const stale = 'model-mover-0123456789'
     const labels = { 'app.kubernetes.io/part-of': 'model-storage-pipeline' }
@@ -118,6 +127,7 @@ describe('without --spaces and --nfs', () => {
 
 describe('with --spaces and --nfs', () => {
   test('both copies go, unknown files are left and named, and so is who has the volume mounted', async () => {
+    await restoreJobs()
     await mount('llm-server')
     await mkdir(path.join(folder(), 'notes'))
     await writeFile(path.join(folder(), 'notes/mine.txt'), 'not ours')
@@ -148,14 +158,16 @@ describe('with --spaces and --nfs', () => {
   })
 
   test('one copy goes without the other', async () => {
-    expect(await clean('--nfs', '--yes')).toMatchObject({ code: 0 })
+    const done = await clean('--nfs', '--yes')
+    expect(done, done.stderr).toMatchObject({ code: 0 })
     expect(await readdir(path.dirname(folder()))).toEqual(['left-2'])
     expect(await keys()).toHaveLength(FILES + 1)
     await mustRun('model-to-nfs', '--model', model.id)
     await expectStaged(world, model)
   })
 
-  test('a script that was killed leaves the rest to the next one', async () => {
+  test('a script that was killed leaves the rest to the next one, and the model can be staged again', async () => {
+    await restoreJobs()
     const held = gate<ReturnType<World['spaces']['requests']['at']> & object>()
     const match = ({ operation, key }: { operation: string; key: string }) =>
       operation === 'DeleteObject' && key.endsWith('config.json')
@@ -176,10 +188,14 @@ describe('with --spaces and --nfs', () => {
     expect(done, done.stderr).toMatchObject({ code: 0 })
     expect(await keys()).toEqual([])
     expect(await ours()).toEqual([])
+    await mustRun('setup-model', '--model', model.id)
+    await expectStaged(world, model)
   })
 })
 
 describe('--dry-run', () => {
+  beforeEach(restoreJobs)
+
   test('says what would be removed by which Jobs, and changes nothing', async () => {
     const each = '{range .items[*]}{.kind} {.metadata.name} {.metadata.uid} {.metadata.resourceVersion}{"\\n"}{end}'
     const state = () => world.kubectl(['get', 'jobs,pods,configmaps', '-o', `jsonpath=${each}`])
@@ -222,6 +238,7 @@ describe('what is told as removed', () => {
   })
 
   test('does not name what is still there, which is a failure', async () => {
+    await restoreJobs()
     const stuck = 'model-upload-spaces-acme--left'
     const finalizers = (names: string[]) =>
       world.kubectl([
@@ -273,19 +290,22 @@ describe('a transfer and a removal of one model', () => {
   }
 
   const CONFIRMED = [{ name: 'CONFIRMED', value: 'true' }]
-  const transfers = ['model-to-spaces', 'model-to-nfs']
   const jobOf: Record<string, string> = {
     'model-to-spaces': 'model-upload-spaces',
     'model-to-nfs': 'model-download-nfs',
   }
 
+  // The rival, and what the test itself has started and was refused: all that has not completed.
   afterEach(async () => {
-    const kinds = ['model-clean-nfs', 'model-clean-spaces', 'model-upload-spaces', 'model-download-nfs']
-    const rivals = kinds.map((kind) => `${kind}-acme--left`)
-    await world.kubectl(['delete', 'job', ...rivals, '--ignore-not-found', '--cascade=foreground'])
+    const list = ['get', 'jobs', '-l', 'app.kubernetes.io/instance=acme--left', '-o', 'json']
+    const { items } = JSON.parse(await world.kubectl(list)) as { items: KubeObject[] }
+    const live = items.filter(({ status }) => !status.conditions?.some(({ type }) => type === 'Complete'))
+    const names = live.map(({ metadata }) => metadata.name)
+    if (names.length > 0) await world.kubectl(['delete', 'job', ...names, '--cascade=foreground'])
   })
 
   test.each(['model-clean-spaces', 'model-clean-nfs'])('no transfer starts beside a live %s', async (kind) => {
+    await restoreJobs()
     await world.kubectl(['create', '-f', '-'], rival(kind, CONFIRMED))
     for (const script of transfers) {
       const before = (await world.object('job', `${jobOf[script]}-acme--left`))?.metadata.uid
@@ -336,7 +356,7 @@ esac
     '%s that begins in the same moment as the other takes its Job %s back',
     async (script, kind, other, env, args) => {
       const jobs = ['model-upload-spaces', 'model-download-nfs'].map((name) => `${name}-acme--left`)
-      await world.kubectl(['delete', 'jobs', ...jobs, '--cascade=foreground'])
+      await world.kubectl(['delete', 'jobs', ...jobs, '--ignore-not-found', '--cascade=foreground'])
       const before = [await keys(), await filesBelow(folder())]
       const shim = await inTheSameMoment(kind, rival(other, [...env]))
       const refused = await world.run(script, ['--model', model.id, ...args], { env: shim })
