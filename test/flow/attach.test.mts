@@ -1,33 +1,21 @@
 import path from 'node:path'
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
+import { afterAll, beforeAll, expect, test } from 'vitest'
 import { python, real } from '../local/cluster.mts'
-import { gate } from '../local/faults.mts'
-import type { HubRequest } from '../local/hub.mts'
 import { smallModel } from '../local/model.mts'
 import { createWorld, type KubeObject, type World } from '../local/world.mts'
 import { isRunning, podOnce, podsOf } from './failing.mts'
+import { held, heldUploads } from './held.mts'
 import { lastLine } from './proof.mts'
 
 const model = smallModel({ id: 'acme/shared' })
 const JOB = 'model-upload-spaces-acme--shared'
 let world: World
-let held: ReturnType<typeof gate<HubRequest>>
 
 beforeAll(async () => {
   world = await createWorld({ models: [model] })
 })
 afterAll(() => world?.close())
-
-beforeEach(() => {
-  held = gate()
-  world.hub.faults.add({ match: ({ server }) => server === 'cdn', act: held.act })
-})
-afterEach(async () => {
-  held.open()
-  world.hub.faults.clear()
-  await world.kubectl(['delete', 'jobs', '--all', '--cascade=foreground'])
-  for (const key of await world.bucket.keys()) await world.bucket.remove(key)
-})
+heldUploads(() => world)
 
 const upload = (...args: string[]) => world.start('model-to-spaces', ['--model', model.id, ...args])
 const job = async () => (await world.object('job', JOB)) as KubeObject

@@ -1,14 +1,12 @@
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
-import { gate } from '../local/faults.mts'
-import type { HubRequest } from '../local/hub.mts'
+import { afterAll, beforeAll, expect, test } from 'vitest'
 import { smallModel } from '../local/model.mts'
 import { createWorld, type KubeObject, type World } from '../local/world.mts'
+import { held, heldUploads } from './held.mts'
 
 const model = smallModel({ id: 'Org/M.1' })
 const twin = smallModel({ id: 'org/m-1' })
 const JOB = 'model-upload-spaces-org--m-1'
 let world: World
-let held: ReturnType<typeof gate<HubRequest>>
 
 beforeAll(async () => {
   world = await createWorld({ models: [model, twin] })
@@ -16,17 +14,7 @@ beforeAll(async () => {
   expect(done, done.stderr).toMatchObject({ code: 0 })
 })
 afterAll(() => world?.close())
-
-beforeEach(() => {
-  held = gate()
-  world.hub.faults.add({ match: ({ server }) => server === 'cdn', act: held.act })
-})
-afterEach(async () => {
-  held.open()
-  world.hub.faults.clear()
-  await world.kubectl(['delete', 'jobs', '--all', '--cascade=foreground'])
-  for (const key of await world.bucket.keys()) await world.bucket.remove(key)
-})
+heldUploads(() => world)
 
 const job = async () => (await world.object('job', JOB)) as KubeObject
 const upload = (id: string, ...args: string[]) => world.start('model-to-spaces', ['--model', id, ...args])

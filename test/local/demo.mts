@@ -7,7 +7,7 @@ import { readFile } from 'node:fs/promises'
 import path from 'node:path'
 import { python } from './cluster.mts'
 import { wordllama } from './wordllama.mts'
-import { createWorld, type World } from './world.mts'
+import { demoWorld, type World } from './world.mts'
 
 /** How long names may be in listings of 80 columns. */
 const NAME = 36
@@ -24,16 +24,7 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
 
 const model = await wordllama(python, path.join(python, '../share/models'))
 say('Starting stand-ins: a Hub, an S3 server, a Kubernetes, a volume. Nothing leaves', 'this machine.')
-const world = await createWorld({
-  models: [model],
-  hfToken: 'hf_demo',
-  tokens: { hf_demo: [] },
-  context: 'do-nyc2-gtc-demo',
-  namespace: 'dynamo-workload',
-  pv: 'model-nfs-pv',
-  pvc: 'model-nfs-pvc',
-  bucket: 'do-gtc2026-doks-demo',
-})
+const world = await demoWorld(model)
 try {
   process.exitCode = await demonstrate(world)
 } finally {

@@ -5,7 +5,7 @@ import { writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { python } from './cluster.mts'
 import { wordllama } from './wordllama.mts'
-import { createWorld } from './world.mts'
+import { demoWorld } from './world.mts'
 
 const COLUMNS = 100
 const CELL = { width: 8.4, height: 19 }
@@ -17,16 +17,7 @@ const COLORED_MARK = new RegExp(`^${ESCAPE}\\[\\d+m.${ESCAPE}\\[0m`)
 
 const target = path.resolve(import.meta.dirname, '../../docs/run.svg')
 const model = await wordllama(python, path.join(python, '../share/models'))
-const world = await createWorld({
-  models: [model],
-  hfToken: 'hf_demo',
-  tokens: { hf_demo: [] },
-  context: 'do-nyc2-gtc-demo',
-  namespace: 'dynamo-workload',
-  pv: 'model-nfs-pv',
-  pvc: 'model-nfs-pvc',
-  bucket: 'do-gtc2026-doks-demo',
-})
+const world = await demoWorld(model)
 try {
   // python's pty gives the script a terminal; stty tells it how wide that is.
   const typed = `make setup-model MODEL=${model.id}`

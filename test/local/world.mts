@@ -115,6 +115,20 @@ export async function createWorld(options: WorldOptions = {}): Promise<World> {
   }
 }
 
+/** The world of `make demo` and `make picture`, with the names that the scripts take where none are given. */
+export function demoWorld(model: HubRepo): Promise<World> {
+  return createWorld({
+    models: [model],
+    hfToken: 'hf_demo',
+    tokens: { hf_demo: [] },
+    context: 'do-nyc2-gtc-demo',
+    namespace: 'dynamo-workload',
+    pv: 'model-nfs-pv',
+    pvc: 'model-nfs-pvc',
+    bucket: 'do-gtc2026-doks-demo',
+  })
+}
+
 /** Everything a model passes through: a Hub, an S3 server with a bucket, a Kubernetes with Secrets, and a volume. */
 export class World {
   readonly hub: Hub
