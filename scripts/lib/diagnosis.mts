@@ -1,5 +1,5 @@
 import { AGAIN, type Diagnosis, lastClause, permanent, temporary } from './cause.mts'
-import { CONTAINER } from './manifest.mts'
+import { CONTAINER } from './labels.mts'
 import type { Event, Job, Node, Pod } from './objects.mts'
 import { isTrue, livePod, newestPod, terminated } from './pod.mts'
 import { listPaths, type MoverFailure, parseReport } from './report.mts'

@@ -37,9 +37,7 @@ export interface JobDone extends MoverDone {
 }
 
 /** The Job was deleted by somebody while it was followed. */
-export class JobGone extends Failure {
-  override reason = 'job-deleted'
-}
+export class JobGone extends Failure {}
 
 /** A Job that is followed to its end, with its log passed on as it comes. */
 export class Follower {
@@ -107,7 +105,7 @@ export class Follower {
       cluster.list<Pod>('pods', `batch.kubernetes.io/controller-uid=${uid}`),
     ])
     if (!job || job.metadata.uid !== uid || (job.metadata.deletionTimestamp && !isFinished(job)))
-      throw new JobGone(`Job ${name} was deleted while it ran`, `start it again: ${this.#session.again}`)
+      throw new JobGone('job-deleted', `Job ${name} was deleted while it ran`, `start it again: ${this.#session.again}`)
     const live = livePod(pods)
     // Events and nodes only matter where nothing runs: they say what the conditions leave out.
     const silent = live ? !hasLog(live) : !isFinished(job)
@@ -290,7 +288,5 @@ function byAge(a: Pod, b: Pod): number {
 }
 
 function failureOf({ cause, detail, next }: Diagnosis): Failure {
-  const failure = new Failure(detail, next)
-  failure.reason = cause
-  return failure
+  return new Failure(cause, detail, next)
 }

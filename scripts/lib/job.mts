@@ -1,7 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { type Failure, refusal } from './failure.mts'
+import { Failure } from './failure.mts'
 import { type Kubectl, KubectlError } from './kubectl.mts'
-import { annotation, askedOf, type ConfigMapManifest, hashOf, type JobManifest, settingsOf } from './manifest.mts'
+import { annotation } from './labels.mts'
+import { askedOf, type ConfigMapManifest, hashOf, type JobManifest, settingsOf } from './manifest.mts'
 import type { Job, Metadata } from './objects.mts'
 import { Pace, timeoutFailure } from './pace.mts'
 import { askPatiently, unlessAway } from './patience.mts'
@@ -89,7 +90,7 @@ export async function startJob(
     const decision = decide(found, wanted, settings.restart && found?.metadata.uid === first?.metadata.uid)
     switch (decision.action) {
       case 'refuse':
-        throw refusal('other-job', decision.fact, decision.next)
+        throw new Failure('other-job', decision.fact, decision.next)
       case 'join':
         return { job: decision.job, joined: true }
       case 'create': {

@@ -17,11 +17,10 @@ export type KubectlReason =
 
 /** A kubectl that failed, with the reason that the server or kubectl gave. */
 export class KubectlError extends Failure {
-  override readonly reason: KubectlReason
+  declare readonly reason: KubectlReason
 
   constructor(reason: KubectlReason, fact: string, next: string) {
-    super(fact, next)
-    this.reason = reason
+    super(reason, fact, next)
   }
 }
 

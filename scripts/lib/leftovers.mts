@@ -1,5 +1,5 @@
 import { isFinished } from './job.mts'
-import { annotation } from './manifest.mts'
+import { annotation, PART_OF } from './labels.mts'
 import type { ConfigMap, Job, Pod } from './objects.mts'
 import { askPatiently } from './patience.mts'
 import type { Session } from './session.mts'
@@ -15,7 +15,8 @@ export interface Leftovers {
   configMaps: ConfigMap[]
 }
 
-export const OURS = 'app.kubernetes.io/part-of=model-storage-pipeline'
+/** A selector of all that is ours. */
+export const OURS = `app.kubernetes.io/part-of=${PART_OF}`
 /** `model-mover` alone is the by-hand flow's. */
 const MOVER = /^model-mover-[0-9a-f]{10}$/
 

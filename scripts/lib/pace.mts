@@ -72,7 +72,5 @@ function mayPass({ reason }: KubectlError): boolean {
 }
 
 export function timeoutFailure(fact: string, next: string): Failure {
-  const failure = new Failure(fact, next, exitCodes.timeout)
-  failure.reason = 'timeout'
-  return failure
+  return new Failure('timeout', fact, next, exitCodes.timeout)
 }

@@ -1,4 +1,4 @@
-import { CONTAINER } from './manifest.mts'
+import { CONTAINER } from './labels.mts'
 import type { Condition, ContainerStatus, Event, Pod, TerminatedState } from './objects.mts'
 
 export function isTrue(conditions: readonly Condition[] | undefined, type: string): Condition | undefined {

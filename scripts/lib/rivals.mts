@@ -1,6 +1,6 @@
-import { refusal } from './failure.mts'
+import { Failure } from './failure.mts'
+import { CONTAINER } from './labels.mts'
 import { leftoversOf, OURS, podSpecOf } from './leftovers.mts'
-import { CONTAINER } from './manifest.mts'
 import type { Job, Pod } from './objects.mts'
 import { Pace, timeoutFailure } from './pace.mts'
 import type { Session } from './session.mts'
@@ -40,7 +40,7 @@ export async function refuseBeside(session: Session, isRival: (work: Work) => bo
 export function refuse({ settings, again }: Session, live: readonly Work[]): void {
   if (live.length === 0) return
   const names = live.map(({ kind, metadata }) => (kind === 'Job' ? `Job ${metadata.name}` : `pod ${metadata.name}`))
-  throw refusal(
+  throw new Failure(
     'busy',
     `${names.join(' and ')} of ${settings.model} ${live.length === 1 ? 'is' : 'are'} still running`,
     `wait for the end, or delete what runs; then run the same command again: ${again}`,

@@ -224,5 +224,5 @@ function editDistance(from: string, to: string): number {
 }
 
 function usage(script: string, fact: string): Failure {
-  return new Failure(fact, `scripts/${script}.mts --help lists the options`, exitCodes.usage)
+  return new Failure('usage', fact, `scripts/${script}.mts --help lists the options`, exitCodes.usage)
 }

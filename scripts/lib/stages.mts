@@ -1,9 +1,10 @@
 import { withSettingsNamed } from './advice.mts'
 import { Failure, Interrupted } from './failure.mts'
 import { Follower, type JobDone } from './follow.mts'
-import { formatBytes, formatSeconds } from './format.mts'
+import { formatBytes, formatCount, formatSeconds } from './format.mts'
 import { startJob } from './job.mts'
-import { type JobKind, renderJob, renderMover } from './manifest.mts'
+import type { JobKind } from './labels.mts'
+import { renderJob, renderMover } from './manifest.mts'
 import type { Metadata } from './objects.mts'
 import { noteMover, type StageOutcome } from './outcome.mts'
 import { isRemoval, refuseBeside } from './rivals.mts'
@@ -85,7 +86,7 @@ async function orTakeBack({ cluster }: Session, job: Metadata, asked: Promise<vo
 
 function result(done: JobDone, target: string): string {
   const { files, bytes, moved, filesMoved, seconds, commit, earlierPods } = done
-  const what = `${counted(files)}, ${formatBytes(bytes)}, commit ${commit.slice(0, 8)}`
+  const what = `${formatCount(files, 'file')}, ${formatBytes(bytes)}, commit ${commit.slice(0, 8)}`
   // What the pods before it moved is there for the last one, which is the only one that tells.
   const last = `the last of ${earlierPods + 1} pods`
   if (filesMoved === 0)
@@ -93,9 +94,5 @@ function result(done: JobDone, target: string): string {
   const rate = seconds > 0 && moved > 0 ? ` (${formatBytes(moved / seconds)}/s)` : ''
   const by = earlierPods ? `, by ${last}` : ''
   const skipped = `${files - filesMoved} skipped`
-  return `${target} holds ${what}; ${counted(filesMoved)} moved, ${skipped}, ${formatBytes(moved)} in ${formatSeconds(seconds)}${rate}${by}`
-}
-
-function counted(files: number): string {
-  return `${files} ${files === 1 ? 'file' : 'files'}`
+  return `${target} holds ${what}; ${formatCount(filesMoved, 'file')} moved, ${skipped}, ${formatBytes(moved)} in ${formatSeconds(seconds)}${rate}${by}`
 }

@@ -1,4 +1,4 @@
-import { type Failure, refusal } from './failure.mts'
+import { Failure } from './failure.mts'
 import { type Kubectl, KubectlError } from './kubectl.mts'
 import { type ClaimManifest, renderClaim } from './manifest.mts'
 import type { PersistentVolume, PersistentVolumeClaim } from './objects.mts'
@@ -64,7 +64,7 @@ export async function bindStorage(session: Session): Promise<string> {
     const decision = decideStorage(storage, wanted)
     switch (decision.action) {
       case 'refuse':
-        throw refusal('storage', decision.fact, decision.next)
+        throw new Failure('storage', decision.fact, decision.next)
       case 'nothing':
         if (done.length === 0) return `${decision.sentence} (was already)`
         if (settings.dryRun) return `${settings.pvc} would be Bound to ${settings.pv}: ${done.join('; ')}`
@@ -118,7 +118,7 @@ class Binding {
   async overdue(claim: PersistentVolumeClaim | undefined): Promise<Failure> {
     const { cluster, settings } = this.#session
     const both = cluster.command('describe', `pv/${settings.pv}`, `pvc/${settings.pvc}`)
-    return refusal('storage', await this.#fact(claim), `compare them: ${both}`)
+    return new Failure('storage', await this.#fact(claim), `compare them: ${both}`)
   }
 
   async #fact(claim: PersistentVolumeClaim | undefined): Promise<string> {

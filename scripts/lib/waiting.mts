@@ -1,5 +1,5 @@
 import { type Diagnosis, lastClause, permanent, temporary } from './cause.mts'
-import { CONTAINER } from './manifest.mts'
+import { CONTAINER } from './labels.mts'
 import type { Event, Job, Node, Pod } from './objects.mts'
 import { placementProblem } from './placement.mts'
 import { hasLog, isTrue, mayBeLost, moverOf, unscheduledBecause } from './pod.mts'

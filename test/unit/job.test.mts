@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { decide, differences } from '../../scripts/lib/job.mts'
-import { annotation, type JobManifest } from '../../scripts/lib/manifest.mts'
+import { annotation } from '../../scripts/lib/labels.mts'
+import type { JobManifest } from '../../scripts/lib/manifest.mts'
 import type { Job } from '../../scripts/lib/objects.mts'
 
 function spec(revision: string) {

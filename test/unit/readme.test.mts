@@ -25,15 +25,12 @@ test('troubleshooting has every cause that a run can end with, and no other', as
   const { stdout } = await $({ quiet: true })`.venv/bin/python -c ${program}`
   const ofMover = stdout.trim().split(' ')
   const ofScripts = [
-    ...scripts.matchAll(/(?:permanent|temporary|refusal|KubectlError)\(\s*'([a-z-]+)'/g),
+    ...scripts.matchAll(/(?:permanent|temporary|Failure|JobGone|KubectlError)\(\s*'([a-z-]+)'/g),
     ...scripts.matchAll(/\bcause: '([a-z-]+)'/g),
     ...scripts.matchAll(/'(checkpoint-[a-z]+)'/g),
     ...(/export type KubectlReason =((?:\n {2}\| '[a-z-]+')+)/.exec(scripts)?.[1] ?? '').matchAll(/'([a-z-]+)'/g),
-    ...scripts.matchAll(/(?:\.|override )reason = '([a-z-]+)'/g),
   ].map(([, cause = '']) => cause)
-  // The name of what has none of its own.
-  const named = ofScripts.filter((cause) => cause !== 'failed')
-  expect(rows.map(({ cause }) => cause).sort()).toEqual([...new Set([...ofMover, ...named])].sort())
+  expect(rows.map(({ cause }) => cause).sort()).toEqual([...new Set([...ofMover, ...ofScripts])].sort())
 })
 
 test.each(rows)('troubleshooting quotes $cause from the code', ({ words }) => {
