@@ -136,6 +136,7 @@ export function unknownContext(context: string, contexts: readonly string[], fil
   return new Failure('no-context', `the kubeconfig${file ? ` ${file}` : ''} has no context ${context}: ${there}`, how)
 }
 
+/** Whether kubectl is new enough. */
 export function kubectlFindings({ clientVersion }: Versions): Finding[] {
   if (Number.parseInt(clientVersion.minor, 10) >= OLDEST_KUBECTL) return []
   return problem(
@@ -149,6 +150,7 @@ async function envsubstFindings(): Promise<Finding[]> {
   return fact === '' ? [] : problem(fact, 'install it, then run the same command again')
 }
 
+/** Whether the API server is new enough. */
 export function serverFindings({ serverVersion }: Versions, context: string): Finding[] {
   if (!serverVersion || Number.parseInt(serverVersion.minor, 10) >= OLDEST_SERVER) return []
   return problem(
@@ -166,6 +168,7 @@ async function namespaceFindings(cluster: Kubectl): Promise<Finding[]> {
   )
 }
 
+/** The rights that are wanted and not listed. */
 export function permissionFindings(rules: Rules, wanted: readonly Permission[], cluster: Kubectl): Finding[] {
   const { context, namespace } = cluster
   const lacking = missingPermissions(rules, wanted)
@@ -213,6 +216,7 @@ async function storageFindings(
   return decision.action === 'refuse' ? problem(decision.fact, decision.next) : []
 }
 
+/** Whether the claim can be mounted. */
 export function claimFindings(claim: PersistentVolumeClaim | undefined, { pvc, namespace }: Settings): Finding[] {
   const mend = 'run make fix-pvc, or name another claim with --pvc'
   if (!claim) return problem(`there is no PVC ${pvc} in namespace ${namespace}`, mend)

@@ -89,6 +89,7 @@ function endGroup(child: ChildProcess): void {
   }
 }
 
+/** Throws `Interrupted` once the signal is aborted. */
 export function throwIfInterrupted(signal: AbortSignal | undefined): void {
   if (signal?.aborted) throw signal.reason instanceof Interrupted ? signal.reason : new Interrupted('a signal')
 }

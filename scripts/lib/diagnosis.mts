@@ -1,7 +1,7 @@
 import { AGAIN, type Diagnosis, lastClause, permanent, temporary } from './cause.mts'
 import { CONTAINER } from './labels.mts'
 import type { Event, Job, Node, Pod } from './objects.mts'
-import { isTrue, livePod, newestPod, terminated } from './pod.mts'
+import { livePod, newestPod, terminated, trueCondition } from './pod.mts'
 import { listPaths, type MoverFailure, parseReport } from './report.mts'
 import { diagnoseLivePod, diagnoseRefusal } from './waiting.mts'
 
@@ -17,7 +17,7 @@ export interface Snapshot {
 
 /** Why a Job has failed: the cause of its last pod where there is one, for "backoff limit exceeded" explains nothing. `lastEnd`: of one that is gone. */
 export function diagnoseFailure({ job, pods, events }: Snapshot, lastEnd?: Diagnosis): Diagnosis {
-  const failed = isTrue(job.status.conditions, 'Failed')
+  const failed = trueCondition(job.status.conditions, 'Failed')
   if (failed?.reason === 'DeadlineExceeded')
     return permanent(
       'deadline',
@@ -71,7 +71,7 @@ export function diagnosePod(pod: Pod): Diagnosis | undefined {
       'raise it with --memory, or lower what is kept in memory with --buffer',
     )
   }
-  const disruption = isTrue(pod.status.conditions, 'DisruptionTarget')
+  const disruption = trueCondition(pod.status.conditions, 'DisruptionTarget')
   if (disruption)
     return temporary(
       'disrupted',

@@ -10,12 +10,12 @@ import { Pace, type Silence, timeoutFailure } from './pace.mts'
 import {
   hasLog,
   isRunning,
-  isTrue,
   livePod,
   mayBeLost,
   newestPod,
   phaseOf,
   terminated,
+  trueCondition,
   unscheduledBecause,
 } from './pod.mts'
 import { PodLog } from './podlog.mts'
@@ -77,8 +77,8 @@ export class Follower {
       for (;;) {
         const snapshot = await pace.look(() => this.#look(), overdue)
         await this.#tell(snapshot)
-        if (isTrue(snapshot.job.status.conditions, 'Complete')) return await this.#completed(snapshot)
-        if (isTrue(snapshot.job.status.conditions, 'Failed')) throw this.#failed(snapshot)
+        if (trueCondition(snapshot.job.status.conditions, 'Complete')) return await this.#completed(snapshot)
+        if (trueCondition(snapshot.job.status.conditions, 'Failed')) throw this.#failed(snapshot)
         const hindrance = this.#hindered?.by
         if (hindrance && this.#isHopeless()) {
           this.#isSettled = true
@@ -161,7 +161,7 @@ export class Follower {
 
   /** Tells of each pod that has failed or was deleted, once, and why. */
   async #tellEnds({ pods, job }: Snapshot): Promise<void> {
-    const over = ['Failed', 'FailureTarget', 'Complete'].some((type) => isTrue(job.status.conditions, type))
+    const over = ['Failed', 'FailureTarget', 'Complete'].some((type) => trueCondition(job.status.conditions, type))
     const again = !over && hasRetries(job, pods)
     for (const pod of [...pods].sort(byAge)) {
       const { uid, name } = pod.metadata
@@ -278,7 +278,7 @@ export class Follower {
 /** Whether the Job may make another pod, as far as the pods tell before it decides. */
 function hasRetries({ spec, status }: Job, pods: readonly Pod[]): boolean {
   const counted = pods.filter(
-    (pod) => pod.status.phase === 'Failed' && !isTrue(pod.status.conditions, 'DisruptionTarget'),
+    (pod) => pod.status.phase === 'Failed' && !trueCondition(pod.status.conditions, 'DisruptionTarget'),
   )
   return Math.max(status.failed ?? 0, counted.length) <= (spec.backoffLimit ?? DEFAULT_BACKOFF_LIMIT)
 }

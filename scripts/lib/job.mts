@@ -6,7 +6,7 @@ import { askedOf, type ConfigMapManifest, hashOf, type JobManifest, settingsOf }
 import type { Job, Metadata } from './objects.mts'
 import { Pace, timeoutFailure } from './pace.mts'
 import { askPatiently, unlessAway } from './patience.mts'
-import { isTrue } from './pod.mts'
+import { trueCondition } from './pod.mts'
 import type { Session } from './session.mts'
 
 const LOOK_MS = 200
@@ -67,9 +67,11 @@ export function differences(there: Record<string, string>, here: Record<string, 
     .join('; ')
 }
 
+/** Complete or Failed; SuccessCriteriaMet and FailureTarget come before the pods have ended. */
 export function isFinished(job: Job): boolean {
   return (
-    isTrue(job.status.conditions, 'Complete') !== undefined || isTrue(job.status.conditions, 'Failed') !== undefined
+    trueCondition(job.status.conditions, 'Complete') !== undefined ||
+    trueCondition(job.status.conditions, 'Failed') !== undefined
   )
 }
 

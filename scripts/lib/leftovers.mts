@@ -20,6 +20,7 @@ export const OURS = `app.kubernetes.io/part-of=${PART_OF}`
 /** `model-mover` alone is the by-hand flow's. */
 const MOVER = /^model-mover-[0-9a-f]{10}$/
 
+/** What the cluster keeps of the run's model. */
 export async function readLeftovers(session: Session): Promise<Leftovers> {
   return leftoversOf(await readOurs(session), session.settings.model)
 }

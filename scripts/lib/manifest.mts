@@ -124,7 +124,7 @@ function readJob(kind: JobKind): Promise<string> {
   return readFile(path.join(k8s, 'jobs', `${kind}.yaml`), 'utf8')
 }
 
-/** envsubst with the spec's explicit list; it would make an empty string of a variable that is not there. */
+/** envsubst with an explicit list of names; it would make an empty string of a variable that is not there. */
 async function substitute(text: string, model: string): Promise<string> {
   const values = { MODEL: model, MODEL_SLUG: slugOf(model) }
   for (const [name, value] of Object.entries(values)) if (value === '') throw new Error(`${name} is empty`)

@@ -29,6 +29,7 @@ export function removalPermissions(): Permission[] {
   ]
 }
 
+/** What looking at the claim takes, and making it where it is missing. */
 export function claimPermissions(claim: string, creates: boolean): Permission[] {
   const own: Permission = { group: '', resource: 'persistentvolumeclaims', verbs: ['get'], name: claim }
   return creates ? [own, { group: '', resource: 'persistentvolumeclaims', verbs: ['create'] }] : [own]

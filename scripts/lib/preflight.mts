@@ -27,7 +27,7 @@ export function preflight(session: Session, needs: Needs): Promise<void> {
     }
     if (down)
       throw down.reason === 'no-context'
-        ? unknownContext(settings.context, await contextsOf(session), process.env.KUBECONFIG)
+        ? unknownContext(settings.context, await contextsOf(session), session.kubeconfig)
         : down
 
     const findings = relevant(reports).map((one) => ({ ...one, next: withSettingsNamed(one.next, settings) }))

@@ -24,6 +24,7 @@ export type StorageDecision =
   | { action: 'wait' }
   | { action: 'refuse'; fact: string; next: string }
 
+/** Looks at both; a volume that may not be read is 'hidden', every other failure is thrown. */
 export async function readStorage(cluster: Kubectl, { pv, pvc }: Settings): Promise<Storage> {
   const [claim, volume] = await Promise.all([
     cluster.find<PersistentVolumeClaim>('pvc', pvc),

@@ -7,7 +7,7 @@ import { annotation, type JobKind, jobName } from './labels.mts'
 import type { Job, Pod } from './objects.mts'
 import { noteMover, type StageOutcome } from './outcome.mts'
 import { askPatiently } from './patience.mts'
-import { isTrue } from './pod.mts'
+import { trueCondition } from './pod.mts'
 import { listPaths, type MoverDone } from './report.mts'
 import type { Result, Session } from './session.mts'
 import type { Settings } from './settings.mts'
@@ -81,7 +81,7 @@ export function verdict(checkpoints: readonly Checkpoint[], model: string, state
   return { text, problem: { cause: CAUSES[title] ?? title, detail, next } }
 }
 
-/** The spec's three. */
+/** Claim, files, Jobs. */
 async function checkVolume(session: Session, noted: StageOutcome): Promise<Checkpoint[]> {
   const claim = await checkClaim(session)
   const files = claim.holds ? await checkFiles(session, noted) : notChecked(session, claim)
@@ -175,9 +175,9 @@ async function jobState(
     return proved
       ? { sentence: `${name} is gone by its TTL, the evidence ${whereOf(settings)} shows that it completed` }
       : { sentence: `there is no Job ${name} and no evidence that it completed`, next: again }
-  if (isTrue(job.status.conditions, 'Complete'))
+  if (trueCondition(job.status.conditions, 'Complete'))
     return { sentence: `${name} completed at ${job.status.completionTime}` }
-  if (!isTrue(job.status.conditions, 'Failed'))
+  if (!trueCondition(job.status.conditions, 'Failed'))
     return { sentence: `${name} is running`, next: `${again}: it joins the Job and waits` }
   const { uid } = job.metadata
   const [pods, events] = await askPatiently(session, () =>

@@ -2,7 +2,7 @@ import { type Diagnosis, lastClause, permanent, temporary } from './cause.mts'
 import { CONTAINER } from './labels.mts'
 import type { Event, Job, Node, Pod } from './objects.mts'
 import { placementProblem } from './placement.mts'
-import { hasLog, isTrue, mayBeLost, moverOf, unscheduledBecause } from './pod.mts'
+import { hasLog, mayBeLost, moverOf, trueCondition, unscheduledBecause } from './pod.mts'
 
 /** Whatever else a registry, or the way to it, says of an image may be different at the next attempt. */
 const NEVER_PULLED =
@@ -42,7 +42,7 @@ function ofNode(job: Job, pod: Pod, nodes: readonly Node[] | undefined): Diagnos
   const { nodeName } = pod.spec
   const { name, deletionTimestamp } = pod.metadata
   const node = nodes?.find(({ metadata }) => metadata.name === nodeName)
-  const silent = nodes ? !isTrue(node?.status.conditions, 'Ready') : isOverdue(deletionTimestamp)
+  const silent = nodes ? !trueCondition(node?.status.conditions, 'Ready') : isOverdue(deletionTimestamp)
   if (!silent) return undefined
   const back = `start node ${nodeName} again; if it is off for good, delete its Node object`
   if (!deletionTimestamp)

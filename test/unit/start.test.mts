@@ -78,7 +78,15 @@ function sessionOf(...args: string[]): Session {
   const story = new Story((text) => {
     said += text
   })
-  return { settings, cluster, story, outcome: new Outcome(), again: 'again', signal: new AbortController().signal }
+  return {
+    settings,
+    cluster,
+    story,
+    outcome: new Outcome(),
+    kubeconfig: undefined,
+    again: 'again',
+    signal: new AbortController().signal,
+  }
 }
 
 async function wanted(...args: string[]): Promise<JobManifest> {
