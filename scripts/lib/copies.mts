@@ -85,7 +85,7 @@ export function describeLeft({ place, found }: Copy): string[] {
     ...(unknown.length > 0 ? [`${why}: ${listPaths(unknown, more?.unknown)}`] : []),
     ...(youngUploads > 0
       ? [
-          `left in ${place}, as a run elsewhere may be at it: ${formatCount(youngUploads, 'unfinished upload')} of the last 15 minutes; run the same command again later`,
+          `left in ${place}, since another run may still be writing them: ${formatCount(youngUploads, 'unfinished upload')} of the last 15 minutes; run the same command again later`,
         ]
       : []),
   ]

@@ -254,7 +254,7 @@ export class Follower {
     const { name } = this.#job
     const why = this.#hindered ? `: ${this.#hindered.by.detail}` : ''
     const fact = silence
-      ? `whether Job ${name} is done after ${settings.timeout} s is not known: for ${formatSeconds(silence.seconds)} ${silence.error.message}`
+      ? `Job ${name} was not seen to end within ${settings.timeout} s: for the last ${formatSeconds(silence.seconds)} ${silence.error.message}`
       : `Job ${name} is not done after ${settings.timeout} s${why}`
     this.#isSettled = true
     if (!this.#stays) return timeoutFailure(fact, 'give it longer with --timeout')

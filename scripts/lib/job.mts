@@ -36,7 +36,7 @@ export function decide(found: Job | undefined, wanted: JobManifest, restart: boo
   if (model !== wanted.metadata.annotations[annotation.model])
     return {
       action: 'refuse',
-      fact: `Job ${name} ${finished ? 'was' : 'is running'} for ${model ? `another model, ${model}` : 'a model that it does not name'}: the names of both shorten to the same`,
+      fact: `Job ${name} ${finished ? 'was' : 'is running'} for ${model ? `another model, ${model}` : 'a model that it does not name'}: both ids shorten to the same Job name`,
       next: `${finished ? 'delete it when nobody needs its report any more' : 'wait until it is done'}, then run the same command again`,
     }
   if (finished) return { action: 'replace', job, what: `finished Job ${name}` }

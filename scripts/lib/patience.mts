@@ -5,7 +5,7 @@ import type { Session } from './session.mts'
 /** Asks until the cluster answers, for as long as one Job may take; that it does not is said once. */
 export function askPatiently<T>({ settings, signal, story, again }: Session, ask: () => Promise<T>): Promise<T> {
   const overdue = ({ error }: Silence) =>
-    timeoutFailure(`${error.message}; that for ${settings.timeout} s`, `when it does, go on with ${again}`)
+    timeoutFailure(`${error.message} (for ${settings.timeout} s)`, `once it answers, go on with ${again}`)
   return new Pace(settings.timeout, signal, story).look(ask, overdue)
 }
 

@@ -193,7 +193,7 @@ function brokenVolume({ claim, volume }: Storage, { metadata, spec }: ClaimManif
     if (claim?.status?.phase === 'Bound') return undefined
     const state = claim ? (claim.status?.phase ?? 'Pending') : 'not there'
     return refuse(
-      `PVC ${metadata.name} is ${state}, and looking at PV ${pv} is not permitted, so why cannot be said`,
+      `PVC ${metadata.name} is ${state}; looking at PV ${pv} is not permitted, so the reason is not known`,
       'ask somebody who may read PersistentVolumes to run make fix-pvc',
     )
   }

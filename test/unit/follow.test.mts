@@ -112,7 +112,7 @@ describe('a Job that is followed', () => {
     const { end, said } = await follow([{ job: job(), pods: [] }, away], ['--timeout', '1'])
     expect(end).toMatchObject({ reason: 'timeout', exitCode: 124 })
     expect((end as Error).message).toMatch(
-      /^whether Job j is done after 1 s is not known: for [\d.]+ s the cluster of context c does not answer: refused$/,
+      /^Job j was not seen to end within 1 s: for the last [\d.]+ s the cluster of context c does not answer: refused$/,
     )
     expect(said).toContain('goes on in the cluster, if it is not done; to stop it')
     expect(said.match(/to stop it/g)).toHaveLength(1)
