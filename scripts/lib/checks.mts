@@ -8,6 +8,7 @@ import { type JobManifest, outlineJob } from './manifest.mts'
 import type { Node, PersistentVolumeClaim } from './objects.mts'
 import {
   claimPermissions,
+  explainingPermissions,
   jobPermissions,
   missingPermissions,
   type Permission,
@@ -98,6 +99,9 @@ export async function checksFor(
       inNamespace: true,
       look: () => rights(permissions),
     },
+    ...(jobs.length > 0
+      ? [{ title: 'events', inNamespace: true, look: async () => asSkipped(await rights(explainingPermissions())) }]
+      : []),
     ...secretsOf(manifests).map(({ name, optional }) => ({
       title: `Secret ${name}`,
       inNamespace: true,
@@ -214,6 +218,11 @@ async function storageFindings(
   const decision = decideStorage(storage, await wantedClaim(storage, settings))
   if (decision.action === 'release') return rights(releasePermissions(settings.pv))
   return decision.action === 'refuse' ? problem(decision.fact, decision.next) : []
+}
+
+/** What can be done without is not missing. */
+function asSkipped(findings: readonly Finding[]): Finding[] {
+  return findings.map((finding) => ({ ...finding, level: 'skipped' }))
 }
 
 /** Whether the claim can be mounted. */

@@ -3,9 +3,10 @@ import { Failure } from './failure.mts'
 import { formatBytes, formatCount } from './format.mts'
 import type { JobKind } from './labels.mts'
 import { listPaths, type MoverDone } from './report.mts'
-import { isTransfer, refuseBeside } from './rivals.mts'
+import { refuseBeside } from './rivals.mts'
 import type { Session } from './session.mts'
 import type { Settings } from './settings.mts'
+import { isTransfer } from './work.mts'
 
 /** Where one of a model's two copies is. */
 export interface Side {

@@ -3,7 +3,7 @@ import { CONTAINER } from './labels.mts'
 import type { Event, Job, Node, Pod } from './objects.mts'
 import { livePod, newestPod, terminated, trueCondition } from './pod.mts'
 import { listPaths, type MoverFailure, parseReport } from './report.mts'
-import { diagnoseLivePod, diagnoseRefusal } from './waiting.mts'
+import { diagnoseLivePod, diagnoseRefusal, diagnoseSuspension } from './waiting.mts'
 
 /** What the API shows of one Job at one moment. */
 export interface Snapshot {
@@ -40,6 +40,8 @@ export function diagnoseFailure({ job, pods, events }: Snapshot, lastEnd?: Diagn
 export function diagnoseWaiting({ job, pods, events, nodes }: Snapshot): Diagnosis | undefined {
   const pod = livePod(pods)
   if (pod) return diagnoseLivePod(job, pod, events, nodes)
+  const suspended = diagnoseSuspension(job)
+  if (suspended) return suspended
   // A retry cannot help everything: what is wrong with the image stays wrong.
   const last = newestPod(pods)
   const ofLast = last && diagnosePod(last)

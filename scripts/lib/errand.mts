@@ -1,4 +1,3 @@
-import { randomUUID } from 'node:crypto'
 import { Failure } from './failure.mts'
 import { Follower, JobGone } from './follow.mts'
 import { removeJob, startJob } from './job.mts'
@@ -36,8 +35,6 @@ export async function runErrand(session: Session, errand: Errand): Promise<Mover
   edit?.(manifest)
   manifest.spec.ttlSecondsAfterFinished = TTL_SECONDS
   if (check) manifest.spec.suspend = true
-  const run = randomUUID()
-  manifest.metadata.annotations[annotation.run] = run
   for (let tries = 1; ; tries += 1) {
     try {
       const { job, joined } = await startJob(session, title, manifest, mover)
@@ -57,7 +54,7 @@ export async function runErrand(session: Session, errand: Errand): Promise<Mover
       // Somebody else is on the same errand and was done first: the Job was theirs to delete.
       if (!(error instanceof JobGone) || tries === TRIES) throw error
     } finally {
-      await tidyUp(session, manifest.metadata.name, run)
+      await tidyUp(session, manifest.metadata)
     }
   }
 }
@@ -86,12 +83,15 @@ async function noteJoined(cluster: Kubectl, { name, uid }: Metadata): Promise<vo
 }
 
 /** Deletes the Job if this run has made it and no other follows it. An interruption does not stop this. */
-async function tidyUp({ cluster, story, signal }: Session, name: string, run: string): Promise<void> {
+async function tidyUp(
+  { cluster, story, signal }: Session,
+  { name, annotations }: JobManifest['metadata'],
+): Promise<void> {
   const door = cluster.afterInterruption()
   try {
     const job = await door.find<Job>('job', name)
-    const notes = job?.metadata.annotations
-    if (!job || notes?.[annotation.run] !== run || notes[annotation.joined]) return
+    const notes = job?.metadata.annotations ?? {}
+    if (!job || notes[annotation.run] !== annotations[annotation.run] || notes[annotation.joined]) return
     if (signal.aborted) await door.deleteJob(job.metadata, 'Background')
     else await removeJob(door, job.metadata, TIDY_SECONDS)
   } catch (error) {

@@ -5,7 +5,7 @@ import { Failure, Interrupted } from './failure.mts'
 import { formatSeconds } from './format.mts'
 import { isFinished } from './job.mts'
 import { KubectlError } from './kubectl.mts'
-import type { Job, Metadata, Node, Pod } from './objects.mts'
+import type { Event, Job, Metadata, Node, Pod } from './objects.mts'
 import { Pace, type Silence, timeoutFailure } from './pace.mts'
 import {
   hasLog,
@@ -36,8 +36,16 @@ export interface JobDone extends MoverDone {
   earlierPods: number
 }
 
-/** The Job was deleted by somebody while it was followed. */
-export class JobGone extends Failure {}
+/** The Job is not there any more. */
+export class JobGone extends Failure {
+  /** Its TTL may have removed it when it was done: nobody has looked for as long as that. */
+  readonly mayBeDone: boolean
+
+  constructor(fact: string, next: string, mayBeDone: boolean) {
+    super('job-deleted', fact, next)
+    this.mayBeDone = mayBeDone
+  }
+}
 
 /** A Job that is followed to its end, with its log passed on as it comes. */
 export class Follower {
@@ -57,6 +65,9 @@ export class Follower {
   /** What became of the last pod that ended badly, for when nothing else is left of it. */
   #lastEnd: Diagnosis | undefined
   #nodesHidden = false
+  #eventsHidden = false
+  /** When the Job was seen last, by the clock that goes on while a laptop sleeps, and its TTL in seconds. */
+  #seen: { at: number; ttl: number | undefined } = { at: Date.now(), ttl: undefined }
   /** Whether the user knows what becomes of the Job when this run ends. */
   #isSettled = false
 
@@ -104,19 +115,51 @@ export class Follower {
       cluster.find<Job>('job', name),
       cluster.list<Pod>('pods', `batch.kubernetes.io/controller-uid=${uid}`),
     ])
-    if (!job || job.metadata.uid !== uid || (job.metadata.deletionTimestamp && !isFinished(job)))
-      throw new JobGone('job-deleted', `Job ${name} was deleted while it ran`, `start it again: ${this.#session.again}`)
+    if (!job || job.metadata.uid !== uid) throw this.#gone()
+    if (job.metadata.deletionTimestamp && !isFinished(job)) throw this.#deleted()
+    this.#seen = { at: Date.now(), ttl: job.spec.ttlSecondsAfterFinished }
     const live = livePod(pods)
     // Events and nodes only matter where nothing runs: they say what the conditions leave out.
     const silent = live ? !hasLog(live) : !isFinished(job)
     const [events, nodes] = await Promise.all([
-      silent ? cluster.events(live?.metadata.uid ?? uid) : [],
+      silent ? this.#events(live?.metadata.uid ?? uid) : [],
       live && (unscheduledBecause(live) || mayBeLost(live)) ? this.#nodes() : undefined,
     ])
     return { job, pods, events, ...(nodes ? { nodes } : {}) }
   }
 
-  /** undefined: this user may not look at them. */
+  #deleted(): JobGone {
+    return new JobGone(
+      `Job ${this.#job.name} was deleted while it ran`,
+      `start it again: ${this.#session.again}`,
+      false,
+    )
+  }
+
+  #gone(): JobGone {
+    const { at, ttl } = this.#seen
+    const seconds = (Date.now() - at) / 1000
+    if (ttl === undefined || seconds < ttl) return this.#deleted()
+    return new JobGone(
+      `Job ${this.#job.name} is gone since it was last looked at ${formatSeconds(seconds)} ago: it was done and removed by its TTL, or deleted`,
+      `look again: ${this.#session.again}`,
+      true,
+    )
+  }
+
+  /** None where this user may not look at them: they only explain. */
+  async #events(uid: string): Promise<Event[]> {
+    if (this.#eventsHidden) return []
+    try {
+      return await this.#session.cluster.events(uid)
+    } catch (error) {
+      if (!(error instanceof KubectlError) || error.reason !== 'forbidden') throw error
+      this.#eventsHidden = true
+      return []
+    }
+  }
+
+  /** Undefined: this user may not look at them. */
   async #nodes(): Promise<Node[] | undefined> {
     if (this.#nodesHidden) return undefined
     try {

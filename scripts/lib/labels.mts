@@ -8,7 +8,7 @@ export const annotation = {
   model: 'model-storage-pipeline/model',
   settings: 'model-storage-pipeline/settings',
   settingsHash: 'model-storage-pipeline/settings-hash',
-  /** Which run has made the Job of an errand, and that another one follows it too. */
+  /** Which run has made the Job, and, of an errand's, that another one follows it too. */
   run: 'model-storage-pipeline/run',
   joined: 'model-storage-pipeline/joined',
 } as const

@@ -3,6 +3,7 @@ import { annotation, PART_OF } from './labels.mts'
 import type { ConfigMap, Job, Pod } from './objects.mts'
 import { askPatiently } from './patience.mts'
 import type { Session } from './session.mts'
+import { isStranded, podSpecOf } from './work.mts'
 
 /** What the cluster keeps of a model. */
 export interface Leftovers {
@@ -22,7 +23,7 @@ const MOVER = /^model-mover-[0-9a-f]{10}$/
 
 /** What the cluster keeps of the run's model. */
 export async function readLeftovers(session: Session): Promise<Leftovers> {
-  return leftoversOf(await readOurs(session), session.settings.model)
+  return leftoversOf(await readOurs(session), session.settings.model, true)
 }
 
 /** All that bears our labels in the namespace, of every model. */
@@ -30,8 +31,12 @@ export function readOurs(session: Session): Promise<(Job | Pod | ConfigMap)[]> {
   return askPatiently(session, () => session.cluster.list('jobs,pods,configmaps', OURS))
 }
 
-/** Pure. A model's objects are told by the exact id in their annotation: a slug may stand for several. */
-export function leftoversOf(found: readonly (Job | Pod | ConfigMap)[], model: string): Leftovers {
+/**
+ * Pure. A model's objects are told by the exact id in their annotation: a slug may stand for several.
+ *
+ * `strandedToo`: a removal that was never begun is none that works. Only to another removal, which waits for it first.
+ */
+export function leftoversOf(found: readonly (Job | Pod | ConfigMap)[], model: string, strandedToo = false): Leftovers {
   const isOurs = ({ metadata }: Job | Pod) => metadata.annotations?.[annotation.model] === model
   const jobs = found.filter((one) => one.kind === 'Job')
   const uids = new Set(jobs.map(({ metadata }) => metadata.uid))
@@ -39,7 +44,7 @@ export function leftoversOf(found: readonly (Job | Pod | ConfigMap)[], model: st
     .filter((one) => one.kind === 'Pod')
     .filter(({ metadata }) => !metadata.ownerReferences?.some(({ uid }) => uids.has(uid)))
   const going = [
-    ...jobs.filter((job) => isOurs(job) && isFinished(job)),
+    ...jobs.filter((job) => isOurs(job) && (isFinished(job) || (strandedToo && isStranded(job)))),
     ...orphans.filter((pod) => isOurs(pod) && hasEnded(pod)),
   ]
   const staying = [...jobs, ...orphans].filter((one) => !going.includes(one))
@@ -60,8 +65,4 @@ function hasEnded({ status }: Pod): boolean {
 
 function volumesOf(one: Job | Pod) {
   return podSpecOf(one).volumes ?? []
-}
-
-export function podSpecOf(one: Job | Pod): Job['spec']['template']['spec'] {
-  return one.kind === 'Job' ? one.spec.template.spec : one.spec
 }

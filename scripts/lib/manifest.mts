@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto'
+import { createHash, randomUUID } from 'node:crypto'
 import { readdir, readFile } from 'node:fs/promises'
 import path from 'node:path'
 import { parse } from 'yaml'
@@ -47,6 +47,7 @@ export async function renderJob(
 ): Promise<JobManifest> {
   const job = parseManifest(await substitute(await readJob(kind), settings.model)) as JobManifest
   editJob(job, kind, settings, mover, variables)
+  job.metadata.annotations[annotation.run] = randomUUID()
   return job
 }
 

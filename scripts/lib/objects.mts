@@ -10,6 +10,7 @@ export interface Metadata {
   labels?: Record<string, string>
   annotations?: Record<string, string>
   ownerReferences?: { uid: string }[]
+  finalizers?: string[]
 }
 
 export interface Condition {

@@ -71,19 +71,20 @@ export async function bindStorage(session: Session): Promise<string> {
         if (settings.dryRun) return `${settings.pvc} would be Bound to ${settings.pv}: ${done.join('; ')}`
         return `${decision.sentence} (${done.join('; ')})`
       case 'release':
-        if (!(await unlessAway(binding.pace, () => release(cluster, settings.pv, decision.resourceVersion)))) break
+        if (!(await unlessAway(session, binding.pace, () => release(cluster, settings.pv, decision.resourceVersion))))
+          break
         done.push(`${settings.pv} was Released: its stale claimRef ${settings.dryRun ? 'goes' : 'is removed'}`)
         binding.begin()
         break
       case 'create':
-        if (!(await unlessAway(binding.pace, () => create(cluster, wanted)))) break
+        if (!(await unlessAway(session, binding.pace, () => create(cluster, wanted)))) break
         done.push(settings.dryRun ? 'the PVC is made' : 'PVC created')
         binding.begin()
         break
       case 'wait':
-        if (late && binding.pace.over) throw await binding.overdue(storage.claim)
         await binding.tell(storage.claim)
     }
+    if (late && binding.pace.over) throw await binding.overdue(storage.claim)
     await binding.pace.wait()
   }
 }
@@ -159,8 +160,11 @@ async function release(cluster: Kubectl, pv: string, resourceVersion: string): P
     ])
     return true
   } catch (error) {
-    if (error instanceof KubectlError && (error.reason === 'invalid' || error.reason === 'conflict')) return false
-    throw error
+    if (!(error instanceof KubectlError && (error.reason === 'invalid' || error.reason === 'conflict'))) throw error
+    const now = await cluster.find<PersistentVolume>('pv', pv)
+    // A policy's refusal has the same reason as the failed `test`; of a volume that has not changed it is the last word.
+    if (now?.metadata.resourceVersion === resourceVersion) throw error
+    return false
   }
 }
 

@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import { Follower } from '../../scripts/lib/follow.mts'
 import { KubectlError } from '../../scripts/lib/kubectl.mts'
 import type { Job, Metadata, Pod } from '../../scripts/lib/objects.mts'
@@ -39,10 +39,10 @@ function pod(name: string, exitCode: number, message?: object): Pod {
   }
 }
 
-type Look = { job: Job; pods: Pod[] } | Error
+type Look = { job: Job | undefined; pods: Pod[] } | Error
 
 /** Follows a Job that looks like this, one look after the other; the last one stays. */
-async function follow(looks: Look[], args: string[] = []) {
+async function follow(looks: Look[], args: string[] = [], more: object = {}) {
   const said: string[] = []
   const asked: string[] = []
   let count = 0
@@ -60,6 +60,7 @@ async function follow(looks: Look[], args: string[] = []) {
     events: async () => [],
     followLog: async () => ({ code: 0, stdout: '', stderr: '' }),
     command: (...words: string[]) => words.join(' '),
+    ...more,
   }
   const session = {
     cluster,
@@ -105,6 +106,42 @@ describe('a Job that is followed', () => {
     const { end, said } = await follow([{ job: job(), pods: [] }, forbidden])
     expect(end).toBe(forbidden)
     expect(said).toMatch(/Job j goes on in the cluster; to stop it: delete job j\n +follow it again: AGAIN\n$/)
+  })
+
+  test('without its events where those may not be listed', async () => {
+    const { end } = await follow(
+      [
+        { job: job(), pods: [] },
+        { job: job([complete]), pods: [pod('p', 0, DONE)] },
+      ],
+      [],
+      {
+        events: async () => {
+          throw new KubectlError('forbidden', 'events is forbidden', 'ask')
+        },
+      },
+    )
+    expect(end).toMatchObject({ state: 'done' })
+  })
+
+  test('and is gone was deleted, unless nobody has looked for as long as its TTL', async () => {
+    const there = { job: job(), pods: [] }
+    there.job.spec.ttlSecondsAfterFinished = 3600
+    const gone = { job: undefined, pods: [] }
+    const { end } = await follow([there, gone])
+    expect(end).toMatchObject({ message: 'Job j was deleted while it ran', mayBeDone: false })
+    const clock = vi.spyOn(Date, 'now')
+    const slept = await follow([there, gone], [], {
+      events: async () => {
+        clock.mockReturnValue(performance.timeOrigin + 4_000_000_000)
+        return []
+      },
+    })
+    clock.mockRestore()
+    expect(slept.end).toMatchObject({
+      message: expect.stringMatching(/is gone since .* removed by its TTL, or deleted/),
+      mayBeDone: true,
+    })
   })
 
   test('when nobody answers at the timeout: nothing is claimed, and why is said', async () => {

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { progressBar, progressSentence } from '../../scripts/lib/bar.mts'
-import { formatBytes, formatSeconds, wrapLine } from '../../scripts/lib/format.mts'
+import { formatBytes, formatList, formatPrintable, formatSeconds, wrapLine } from '../../scripts/lib/format.mts'
 import { type Progress, parseProgress } from '../../scripts/lib/progress.mts'
 import { parseQuantity } from '../../scripts/lib/quantity.mts'
 import { listPaths, parseReport } from '../../scripts/lib/report.mts'
@@ -253,3 +253,16 @@ describe('a terminal', () => {
     ])
   })
 })
+
+test('a name draws no lines of ours, and moves no cursor', () => {
+  expect(formatPrintable('a\n✓ verdict\u001b[31m\tb\u009b')).toBe('a\\x0a✓ verdict\\x1b[31m\tb\\x9b')
+  const said: string[] = []
+  new Story((text) => said.push(text)).detail('two\nlines, and\u001b[2K one word')
+  expect(said.join('')).toBe(`${' '.repeat(13)}two\n${' '.repeat(13)}lines, and\\x1b[2K one word\n`)
+})
+
+test.each([
+  [['a'], 'a'],
+  [['a', 'b', 'c'], 'a, b, c'],
+  [['a', 'b', 'c', 'd', 'e'], 'a, b, c and 2 more'],
+])('three of %j: %s', (names, list) => expect(formatList(names, 3)).toBe(list))

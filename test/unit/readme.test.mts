@@ -25,7 +25,7 @@ test('troubleshooting has every cause that a run can end with, and no other', as
   const { stdout } = await $({ quiet: true })`.venv/bin/python -c ${program}`
   const ofMover = stdout.trim().split(' ')
   const ofScripts = [
-    ...scripts.matchAll(/(?:permanent|temporary|Failure|JobGone|KubectlError)\(\s*'([a-z-]+)'/g),
+    ...scripts.matchAll(/(?:permanent|temporary|Failure|super|KubectlError)\(\s*'([a-z-]+)'/g),
     ...scripts.matchAll(/\bcause: '([a-z-]+)'/g),
     ...scripts.matchAll(/'(checkpoint-[a-z]+)'/g),
     ...(/export type KubectlReason =((?:\n {2}\| '[a-z-]+')+)/.exec(scripts)?.[1] ?? '').matchAll(/'([a-z-]+)'/g),
