@@ -21,7 +21,7 @@ def main(arguments: list[str]) -> int:
     """Runs the rows that were asked for; 0 when every run ended well, 1 when one did not."""
     settings = read_settings(arguments)
     try:
-        tools = get_tools()
+        tools = get_tools(settings.contenders)
         with ExitStack() as stack:
             folders = Folders(settings)
             stack.callback(folders.close)
