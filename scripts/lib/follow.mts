@@ -111,16 +111,16 @@ export class Follower {
     const { cluster } = this.#session
     const { name, uid } = this.#job
     // By what Kubernetes itself puts on them: a Job of somebody else's making that is joined may bear no labels of ours.
-    const [job, pods] = await Promise.all([
-      cluster.find<Job>('job', name),
-      cluster.list<Pod>('pods', `batch.kubernetes.io/controller-uid=${uid}`),
-    ])
+    const list = () => cluster.list<Pod>('pods', `batch.kubernetes.io/controller-uid=${uid}`)
+    const [job, pods] = await Promise.all([cluster.find<Job>('job', name), list()])
     if (!job || job.metadata.uid !== uid) throw this.#gone()
     if (job.metadata.deletionTimestamp && !isFinished(job)) throw this.#deleted()
     this.#seen = { at: Date.now(), ttl: job.spec.ttlSecondsAfterFinished }
+    // A list that was made a moment before the Job's end does not show how its pods ended.
+    if (isFinished(job)) return { job, pods: await list(), events: [] }
     const live = livePod(pods)
     // Events and nodes only matter where nothing runs: they say what the conditions leave out.
-    const silent = live ? !hasLog(live) : !isFinished(job)
+    const silent = !live || !hasLog(live)
     const [events, nodes] = await Promise.all([
       silent ? this.#events(live?.metadata.uid ?? uid) : [],
       live && (unscheduledBecause(live) || mayBeLost(live)) ? this.#nodes() : undefined,

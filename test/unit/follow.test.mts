@@ -108,6 +108,13 @@ describe('a Job that is followed', () => {
     expect(said).toMatch(/Job j goes on in the cluster; to stop it: delete job j\n +follow it again: AGAIN\n$/)
   })
 
+  test('is asked for its pods again once it has ended: the list may be older than its end', async () => {
+    let lists = 0
+    const list = async () => (++lists === 1 ? [] : [pod('p', 0, DONE)])
+    const { end } = await follow([{ job: job([complete]), pods: [] }], [], { list })
+    expect(end).toMatchObject({ moved: 4, filesMoved: 2 })
+  })
+
   test('without its events where those may not be listed', async () => {
     const { end } = await follow(
       [
