@@ -54,3 +54,18 @@ test('every target that the README names is there', async () => {
   for (const [, target] of readme.matchAll(/(?:`|^ {4}|\$\()make (?:-s )?([a-z][a-z0-9-]+)/gm))
     expect(makefile, target).toMatch(new RegExp(`^${target}:`, 'm'))
 })
+
+test('every link within the README has its heading', () => {
+  const headings = [...readme.matchAll(/^#+ (.+)$/gm)].map(([, heading = '']) => anchorOf(heading))
+  const links = [...readme.matchAll(/\]\(#([^)]*)\)/g)].map(([, anchor = '']) => anchor)
+  expect(links, 'that there are links at all').toContain('settings')
+  expect(links.filter((anchor) => !headings.includes(anchor))).toEqual([])
+})
+
+/** As GitHub makes them. */
+function anchorOf(heading: string): string {
+  return heading
+    .toLowerCase()
+    .replaceAll(/[^\p{L}\p{N} _-]/gu, '')
+    .replaceAll(' ', '-')
+}
