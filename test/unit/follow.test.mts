@@ -133,7 +133,10 @@ describe('the log of a pod that fails', () => {
   const pods = [pod('p', 64, GATED)]
   const live: Pod = {
     ...pod('p', 0),
-    status: { phase: 'Running', containerStatuses: [{ name: 'mover', state: { running: {} } }] },
+    status: {
+      phase: 'Running',
+      containerStatuses: [{ name: 'mover', state: { running: { startedAt: '2026-01-01T00:00:10Z' } } }],
+    },
   }
   const linesOf = (said: string) => said.split('\n').map((line) => line.trim())
 
