@@ -164,18 +164,12 @@ test('a claim that is Pending', async () => {
   await expectEnd(running, { code: 1, cause: 'claim-pending', last: [/waits for its PVC/, /fix-pvc/] })
 })
 
-/** A claim that is Bound to a volume of its own: gives both names. */
-async function bindVolume(name: string, spec: Record<string, unknown> = {}): Promise<{ pv: string; pvc: string }> {
-  const [pv, pvc] = [`${world.pv}-${name}`, name]
-  await world.addVolume(pv, spec)
-  const bound = await world.run('fix-pvc', ['--pv', pv, '--pvc', pvc])
-  expect(bound, bound.stderr).toMatchObject({ code: 0 })
-  return { pv, pvc }
-}
-
 test('a volume that cannot be mounted', async () => {
-  const { pvc } = await bindVolume('nowhere', { hostPath: { path: `${world.dir}/nowhere`, type: 'Directory' } })
-  const running = world.start('model-to-nfs', ['--model', idOf('mount'), '--pvc', pvc, '--json', ...PATIENCE])
+  const pv = `${world.pv}-nowhere`
+  await world.addVolume(pv, { hostPath: { path: `${world.dir}/nowhere`, type: 'Directory' } })
+  const bound = await world.run('fix-pvc', ['--pv', pv, '--pvc', 'nowhere'])
+  expect(bound, bound.stderr).toMatchObject({ code: 0 })
+  const running = world.start('model-to-nfs', ['--model', idOf('mount'), '--pvc', 'nowhere', '--json', ...PATIENCE])
   await expectSaidSoon({
     running,
     visible: async () => (await eventsOf(world, 'FailedMount', jobOf('mount', 'download-nfs'))).length > 0,
