@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import { progressBar, progressSentence } from '../../scripts/lib/bar.mts'
 import { formatBytes, formatList, formatPrintable, formatSeconds, wrapLine } from '../../scripts/lib/format.mts'
 import { type Progress, parseProgress } from '../../scripts/lib/progress.mts'
@@ -234,6 +234,25 @@ describe('a terminal', () => {
     expect(shown(true).split('\r\u001b[2K').length - 1).toBe(5)
     expect(shown(true).endsWith('\r\u001b[2K✓ to NFS     all there\n')).toBe(true)
     expect(shown(false).match(/\d %/g)).toEqual(['1 %', '7 %'])
+  })
+
+  test('elsewhere has a line every ten seconds, however little has moved', () => {
+    vi.useFakeTimers({ toFake: ['performance'] })
+    try {
+      const said: string[] = []
+      const story = new Story((text) => said.push(text))
+      const second = (now: number) => {
+        said.length = 0
+        const line = `progress 1% ${now}/9000 B - MB/s eta - files 0/1 phase moving`
+        story.progress(parseProgress(line) as Progress)
+        vi.advanceTimersByTime(1000)
+        return said.length > 0
+      }
+      const told = Array.from({ length: 61 }, (_, now) => now).filter(second)
+      expect(told).toEqual([0, 10, 20, 30, 40, 50, 60])
+    } finally {
+      vi.useRealTimers()
+    }
   })
 
   test("draws a pod's phase too, below what is told meanwhile; elsewhere it is a sentence", () => {
