@@ -48,6 +48,7 @@ function ring(name: string, groupOrder = 0) {
       sequence: { groupOrder },
       include: [`test/${name}/**/*.test.mts`],
       exclude: real ? STAND_INS : [],
+      globalSetup: 'test/local/kubectl.mts',
       testTimeout: limit,
       hookTimeout: limit,
       teardownTimeout: limit,

@@ -1,15 +1,45 @@
-import { readFile } from 'node:fs/promises'
-import { expect } from 'vitest'
+import { mkdir, readFile, rm } from 'node:fs/promises'
+import { afterAll, beforeAll, beforeEach, expect } from 'vitest'
 import { dieAfter, dieBefore, runAfter, runBefore } from '../local/faults.mts'
+import type { HubRepo } from '../local/hub.mts'
 import { isChange, type SpacesRequest } from '../local/spaces.mts'
-import type { Fork, Forks } from './forks.mts'
-import type { Rig } from './mover.mts'
+import { type Fork, Forks } from './forks.mts'
+import { type Rig, startRig } from './mover.mts'
 import { type Evidence, sha256 } from './proof.mts'
 
 /** Whether the n-th call is lost with the kill, or is carried out and only its answer is lost. */
 export type Moment = 'before' | 'after'
 
 const ABANDONED_MS = 16 * 60 * 1000
+
+/** The rig and the movers of a file's tests. */
+export let rig: Rig
+export let forks: Forks
+
+/** Starts them for the file; each test finds the bucket and the volume empty. */
+export function useForks(model: HubRepo): void {
+  beforeAll(async () => {
+    rig = await startRig({ models: [model], env: { BUFFER: '32Mi' } })
+    forks = new Forks(rig)
+  })
+  beforeEach(async () => {
+    rig.spaces.faults.clear()
+    rig.hub.faults.clear()
+    emptyBucket(rig)
+    hurry(rig)
+    await emptyVolume(rig)
+    rig.moved()
+  })
+  afterAll(async () => {
+    await forks?.close()
+    await rig?.close()
+  })
+}
+
+export async function emptyVolume({ volume }: Rig): Promise<void> {
+  await rm(volume, { recursive: true })
+  await mkdir(volume)
+}
 
 /** Kills the mover at the n-th request that matches (from 1). */
 export function killAt(

@@ -1,13 +1,12 @@
-import { mkdir, rm, stat } from 'node:fs/promises'
-import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
+import { stat } from 'node:fs/promises'
+import { expect, test } from 'vitest'
 import { gate, runAfter, runBefore } from '../local/faults.mts'
 import { parseRange } from '../local/http.mts'
 import type { HubRepo } from '../local/hub.mts'
 import { seededBytes } from '../local/model.mts'
 import type { SpacesRequest } from '../local/spaces.mts'
-import { Forks } from './forks.mts'
-import { ageUploads, emptyBucket, hurry, journalOf, killAt } from './kills.mts'
-import { hubReads, type Rig, spacesReads, startRig } from './mover.mts'
+import { ageUploads, emptyBucket, forks, journalOf, killAt, rig, useForks } from './kills.mts'
+import { hubReads, spacesReads } from './mover.mts'
 
 const MIB = 2 ** 20
 const BUFFER = 32 * MIB
@@ -25,26 +24,7 @@ const model: HubRepo = {
   ],
 }
 
-let rig: Rig
-let forks: Forks
-
-beforeAll(async () => {
-  rig = await startRig({ models: [model], env: { BUFFER: '32Mi' } })
-  forks = new Forks(rig)
-})
-beforeEach(async () => {
-  rig.spaces.faults.clear()
-  rig.hub.faults.clear()
-  emptyBucket(rig)
-  hurry(rig)
-  await rm(rig.volume, { recursive: true })
-  await mkdir(rig.volume)
-  rig.moved()
-})
-afterAll(async () => {
-  await forks?.close()
-  await rig?.close()
-})
+useForks(model)
 
 const storesPartOf =
   (name: string) =>

@@ -1,42 +1,13 @@
-import { mkdir, rm } from 'node:fs/promises'
-import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
+import { expect, test } from 'vitest'
 import { gate } from '../local/faults.mts'
-import type { HubRepo, HubRequest } from '../local/hub.mts'
-import { seededBytes } from '../local/model.mts'
+import type { HubRequest } from '../local/hub.mts'
 import type { SpacesRequest } from '../local/spaces.mts'
-import { Forks } from './forks.mts'
-import { ageUploads, emptyBucket, hurry, killAt, killBehindJournal } from './kills.mts'
-import { hubReads, mixedModel, type Rig, spacesReads, startRig } from './mover.mts'
+import { ageUploads, emptyBucket, forks, hurry, killAt, killBehindJournal, rig, useForks } from './kills.mts'
+import { hubReads, spacesReads, twinModels, WEIGHTS } from './mover.mts'
 
-const first = mixedModel()
-const WEIGHTS = 'model.safetensors'
-const second: HubRepo = {
-  id: first.id,
-  files: first.files.map((file) =>
-    file.path === WEIGHTS ? { ...file, body: seededBytes('second weights', 12_000_000) } : file,
-  ),
-}
+const [first, second] = twinModels()
 
-let rig: Rig
-let forks: Forks
-
-beforeAll(async () => {
-  rig = await startRig({ models: [first], env: { BUFFER: '32Mi' } })
-  forks = new Forks(rig)
-})
-beforeEach(async () => {
-  rig.spaces.faults.clear()
-  rig.hub.faults.clear()
-  emptyBucket(rig)
-  hurry(rig)
-  await rm(rig.volume, { recursive: true })
-  await mkdir(rig.volume)
-  rig.moved()
-})
-afterAll(async () => {
-  await forks?.close()
-  await rig?.close()
-})
+useForks(first)
 
 test('the next pod of a Job stays at the commit of the first one, another Job takes the newest', async () => {
   const commits = [await rig.hub.push(first)]

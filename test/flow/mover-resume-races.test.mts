@@ -1,42 +1,28 @@
-import { mkdir, rm, stat } from 'node:fs/promises'
-import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
+import { stat } from 'node:fs/promises'
+import { beforeEach, expect, test } from 'vitest'
 import { gate, runAfter } from '../local/faults.mts'
 import type { HubRepo } from '../local/hub.mts'
 import { seededBytes } from '../local/model.mts'
 import { isChange, type SpacesRequest } from '../local/spaces.mts'
-import { Forks } from './forks.mts'
-import { ageUploads, emptyBucket, expectNoFalseDownload, expectNoFalseUpload, hurry } from './kills.mts'
-import { mixedModel, type Rig, spacesReads, startRig } from './mover.mts'
+import {
+  ageUploads,
+  emptyBucket,
+  emptyVolume,
+  expectNoFalseDownload,
+  expectNoFalseUpload,
+  forks,
+  hurry,
+  rig,
+  useForks,
+} from './kills.mts'
+import { spacesReads, twinModels, WEIGHTS } from './mover.mts'
 
-const first = mixedModel()
-const WEIGHTS = 'model.safetensors'
-const second: HubRepo = {
-  id: first.id,
-  files: first.files.map((file) =>
-    file.path === WEIGHTS ? { ...file, body: seededBytes('second weights', 12_000_000) } : file,
-  ),
-}
+const [first, second] = twinModels()
 const OTHER = { JOB_UID: 'job-2' }
 
-let rig: Rig
-let forks: Forks
-
-beforeAll(async () => {
-  rig = await startRig({ models: [first], env: { BUFFER: '32Mi' } })
-  forks = new Forks(rig)
-})
+useForks(first)
 beforeEach(async () => {
-  rig.spaces.faults.clear()
-  rig.hub.faults.clear()
-  emptyBucket(rig)
-  hurry(rig)
   await rig.hub.push(first)
-  await rm(rig.volume, { recursive: true })
-  await mkdir(rig.volume)
-})
-afterAll(async () => {
-  await forks?.close()
-  await rig?.close()
 })
 
 type Stage = [string, (request: SpacesRequest) => boolean]
@@ -226,8 +212,7 @@ test('an unfinished upload is aborted when its newest part is older than 15 minu
 test('two runs of hop 2 side by side both end well', async () => {
   rig.stage(first)
   for (let round = 0; round < 4; round++) {
-    await rm(rig.volume, { recursive: true })
-    await mkdir(rig.volume)
+    await emptyVolume(rig)
     const ends = await Promise.all([forks.run('download'), forks.run('download', { env: OTHER })])
     for (const end of ends) expect(end, end.log).toMatchObject({ status: 0 })
     await rig.expectDownloaded(first)

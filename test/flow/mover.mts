@@ -336,6 +336,17 @@ export function mixedModel(seed = 'first', id = 'acme/mixed'): HubRepo {
   }
 }
 
+/** The large file of `twinModels`. */
+export const WEIGHTS = 'model.safetensors'
+
+/** The mixed model, and its next commit: only the weights have other bytes, of the same size. */
+export function twinModels(): [first: HubRepo, second: HubRepo] {
+  const first = mixedModel()
+  const body = seededBytes('second weights', 12_000_000)
+  const files = first.files.map((file) => (file.path === WEIGHTS ? { ...file, body } : file))
+  return [first, { id: first.id, files }]
+}
+
 function digest(body: HubRepo['files'][number]['body']): string {
   if (body instanceof Uint8Array) return sha256(body)
   throw new Error('tests compare bytes in memory')
