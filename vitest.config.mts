@@ -15,6 +15,7 @@ const STAND_INS = [
   'kube*',
   'moto*',
   'attach*',
+  'bench*',
   'blips*',
   'hostile*',
   'login-helper*',

@@ -15,10 +15,12 @@ export interface Diagnosis {
 
 export const AGAIN = 'run the same command again: it goes on where this run stopped'
 
+/** It does not heal by waiting. */
 export function permanent(cause: string, detail: string, next: string): Diagnosis {
   return { cause, detail, next, fatal: true }
 }
 
+/** It may heal: it is said at once, and ends the wait when the grace is over. */
 export function temporary(cause: string, detail: string, next: string): Diagnosis {
   return { cause, detail, next, fatal: false }
 }

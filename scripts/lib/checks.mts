@@ -1,12 +1,14 @@
 import path from 'node:path'
 import { quote } from 'zx'
 import { runChild } from './child.mts'
-import { type Failure, refusal } from './failure.mts'
+import { Failure } from './failure.mts'
 import type { Kubectl, Rules, Versions } from './kubectl.mts'
-import { type JobKind, type JobManifest, outlineJob } from './manifest.mts'
-import type { Node, PersistentVolumeClaim, Pod } from './objects.mts'
+import type { JobKind } from './labels.mts'
+import { type JobManifest, outlineJob } from './manifest.mts'
+import type { Node, PersistentVolumeClaim } from './objects.mts'
 import {
   claimPermissions,
+  explainingPermissions,
   jobPermissions,
   missingPermissions,
   type Permission,
@@ -14,6 +16,7 @@ import {
   removalPermissions,
 } from './permissions.mts'
 import { placementProblem } from './placement.mts'
+import { listReaders, readersOf } from './readers.mts'
 import type { Settings } from './settings.mts'
 import { decideStorage, readStorage, wantedClaim } from './storage.mts'
 
@@ -51,7 +54,7 @@ const need = path.resolve(import.meta.dirname, '../need')
 /** kubectl is on PATH: without it nothing else can be looked at. All programs that are missing are named together. */
 export async function checkKubectl(): Promise<void> {
   if ((await missing('kubectl')) === '') return
-  throw refusal(
+  throw new Failure(
     'tools',
     await missing('kubectl', 'envsubst'),
     'install what is missing, then run the same command again',
@@ -96,6 +99,9 @@ export async function checksFor(
       inNamespace: true,
       look: () => rights(permissions),
     },
+    ...(jobs.length > 0
+      ? [{ title: 'events', inNamespace: true, look: async () => asSkipped(await rights(explainingPermissions())) }]
+      : []),
     ...secretsOf(manifests).map(({ name, optional }) => ({
       title: `Secret ${name}`,
       inNamespace: true,
@@ -131,9 +137,10 @@ export function unknownContext(context: string, contexts: readonly string[], fil
   const name = /^do-[a-z0-9]+-(.+)$/.exec(context)?.[1]
   const how = `${name ? `doctl kubernetes cluster kubeconfig save ${quote(name)}` : 'add it to the kubeconfig'}, or name another with --context`
   const there = contexts.length > 0 ? `it has ${contexts.join(', ')}` : 'it has none at all'
-  return refusal('no-context', `the kubeconfig${file ? ` ${file}` : ''} has no context ${context}: ${there}`, how)
+  return new Failure('no-context', `the kubeconfig${file ? ` ${file}` : ''} has no context ${context}: ${there}`, how)
 }
 
+/** Whether kubectl is new enough. */
 export function kubectlFindings({ clientVersion }: Versions): Finding[] {
   if (Number.parseInt(clientVersion.minor, 10) >= OLDEST_KUBECTL) return []
   return problem(
@@ -147,6 +154,7 @@ async function envsubstFindings(): Promise<Finding[]> {
   return fact === '' ? [] : problem(fact, 'install it, then run the same command again')
 }
 
+/** Whether the API server is new enough. */
 export function serverFindings({ serverVersion }: Versions, context: string): Finding[] {
   if (!serverVersion || Number.parseInt(serverVersion.minor, 10) >= OLDEST_SERVER) return []
   return problem(
@@ -164,6 +172,7 @@ async function namespaceFindings(cluster: Kubectl): Promise<Finding[]> {
   )
 }
 
+/** The rights that are wanted and not listed. */
 export function permissionFindings(rules: Rules, wanted: readonly Permission[], cluster: Kubectl): Finding[] {
   const { context, namespace } = cluster
   const lacking = missingPermissions(rules, wanted)
@@ -211,6 +220,12 @@ async function storageFindings(
   return decision.action === 'refuse' ? problem(decision.fact, decision.next) : []
 }
 
+/** What can be done without is not missing. */
+function asSkipped(findings: readonly Finding[]): Finding[] {
+  return findings.map((finding) => ({ ...finding, level: 'skipped' }))
+}
+
+/** Whether the claim can be mounted. */
 export function claimFindings(claim: PersistentVolumeClaim | undefined, { pvc, namespace }: Settings): Finding[] {
   const mend = 'run make fix-pvc, or name another claim with --pvc'
   if (!claim) return problem(`there is no PVC ${pvc} in namespace ${namespace}`, mend)
@@ -225,16 +240,7 @@ export function claimFindings(claim: PersistentVolumeClaim | undefined, { pvc, n
   return problem(`PVC ${pvc} is ${phase}${target}`, mend)
 }
 
-/** Names of pods, other than our own Jobs', that have the claim mounted or are about to. */
-export async function readersOf(cluster: Kubectl, claim: string): Promise<string[]> {
-  const pods = await cluster.list<Pod>('pods', 'app.kubernetes.io/part-of!=model-storage-pipeline')
-  return pods
-    .filter(({ status }) => status.phase !== 'Succeeded' && status.phase !== 'Failed')
-    .filter(({ spec }) => spec.volumes?.some((volume) => volume.persistentVolumeClaim?.claimName === claim))
-    .map(({ metadata }) => metadata.name)
-}
-
-export function readerFindings(readers: readonly string[], { pvc, model }: Settings): Finding[] {
+function readerFindings(readers: readonly string[], { pvc, model }: Settings): Finding[] {
   if (readers.length === 0) return []
   return [
     {
@@ -245,14 +251,7 @@ export function readerFindings(readers: readonly string[], { pvc, model }: Setti
   ]
 }
 
-/** `pods a, b and 3 more have`, as the beginning of a sentence. */
-export function listReaders(readers: readonly string[]): string {
-  const SHOWN = 3
-  const more = readers.length > SHOWN ? ` and ${readers.length - SHOWN} more` : ''
-  return `${readers.length === 1 ? 'pod' : 'pods'} ${readers.slice(0, SHOWN).join(', ')}${more} ${readers.length === 1 ? 'has' : 'have'}`
-}
-
-export function nodeFindings(nodes: readonly Node[], manifests: readonly JobManifest[], cluster: Kubectl): Finding[] {
+function nodeFindings(nodes: readonly Node[], manifests: readonly JobManifest[], cluster: Kubectl): Finding[] {
   return manifests.flatMap(({ metadata, spec }) => {
     const why = placementProblem(nodes, spec.template.spec)
     if (!why) return []

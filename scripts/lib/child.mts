@@ -1,6 +1,6 @@
 import type { ChildProcess } from 'node:child_process'
 import { $ } from 'zx'
-import { Interrupted, refusal } from './failure.mts'
+import { Failure, Interrupted } from './failure.mts'
 
 export interface ChildResult {
   stdout: string
@@ -63,7 +63,7 @@ export async function runChild(argv: readonly string[], options: ChildOptions = 
     throwIfInterrupted(signal)
     // A program that fails says why itself.
     if (unread && code === 0)
-      throw refusal(
+      throw new Failure(
         'tools',
         `${argv[0]} ended well and had not read its input to the end`,
         'check which program that is',
@@ -89,6 +89,7 @@ function endGroup(child: ChildProcess): void {
   }
 }
 
+/** Throws `Interrupted` once the signal is aborted. */
 export function throwIfInterrupted(signal: AbortSignal | undefined): void {
   if (signal?.aborted) throw signal.reason instanceof Interrupted ? signal.reason : new Interrupted('a signal')
 }

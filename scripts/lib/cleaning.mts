@@ -1,4 +1,3 @@
-import { listReaders, readersOf } from './checks.mts'
 import {
   type Copy,
   describeCopy,
@@ -9,12 +8,14 @@ import {
   removeCopy,
   sidesOf,
 } from './copies.mts'
-import { exitCodes, Failure, refusal } from './failure.mts'
+import { exitCodes, Failure } from './failure.mts'
+import { formatCount } from './format.mts'
 import { type Leftovers, readLeftovers, readOurs } from './leftovers.mts'
 import type { ConfigMap, Job, Pod } from './objects.mts'
 import { Pace } from './pace.mts'
 import { askPatiently } from './patience.mts'
 import { askForYes, canAsk } from './question.mts'
+import { listReaders, readersOf } from './readers.mts'
 import { refuse } from './rivals.mts'
 import type { Result, Session } from './session.mts'
 import type { Settings } from './settings.mts'
@@ -32,7 +33,7 @@ const NONE: Gone = { jobs: [], pods: [], configMaps: [] }
 export function checkConfirmable({ yes, quiet, dryRun }: Settings): void {
   if (yes || dryRun || (canAsk() && !quiet)) return
   const why = quiet ? '--quiet shows nothing that one could say yes to' : 'there is no terminal to ask at'
-  throw new Failure(why, 'add --yes to remove without a question', exitCodes.usage)
+  throw new Failure('usage', why, 'add --yes to remove without a question', exitCodes.usage)
 }
 
 /** Shows what a model left, asks, and removes it: the copies that were named, then its Jobs, then movers that nobody uses. */
@@ -101,9 +102,7 @@ function describeLeftovers({ jobs, pods, configMaps }: Gone): string[] {
   ] as const
   return kinds
     .filter(([found]) => found.length > 0)
-    .map(
-      ([found, one, many]) => `${found.length === 1 ? one : `${found.length} ${many}`}: ${namesOf(found).join(', ')}`,
-    )
+    .map(([found, one, many]) => `${formatCount(found.length, one, many)}: ${namesOf(found).join(', ')}`)
 }
 
 async function warnOfReaders(session: Session): Promise<void> {
@@ -118,7 +117,7 @@ async function confirm({ settings, story, signal }: Session): Promise<void> {
   if (settings.yes) return
   if (await askForYes('  Remove all this?', signal)) return
   story.detail('')
-  throw refusal('not-confirmed', 'not confirmed: nothing was removed', 'answer yes, or add --yes')
+  throw new Failure('not-confirmed', 'not confirmed: nothing was removed', 'answer yes, or add --yes')
 }
 
 /** What went, and what did not within some seconds. Looks again, for the errands may have come and gone. */
@@ -156,7 +155,7 @@ async function waitUntilGone(session: Session, going: readonly Going[]): Promise
 
 function stillThere({ cluster, again }: Session, stuck: readonly Going[]): Failure {
   const names = stuck.map(({ kind, metadata }) => `${kind.toLowerCase()}/${metadata.name}`)
-  return refusal(
+  return new Failure(
     'not-removed',
     `still there ${GONE_SECONDS} s after the deletion: ${names.join(', ')}`,
     `a finalizer or a lost node holds them: ${cluster.command('describe', ...names)}; then run again: ${again}`,

@@ -1,11 +1,12 @@
 import { type Errand, runErrand } from './errand.mts'
-import { refusal } from './failure.mts'
-import { formatBytes } from './format.mts'
-import type { JobKind } from './manifest.mts'
+import { Failure } from './failure.mts'
+import { formatBytes, formatCount } from './format.mts'
+import type { JobKind } from './labels.mts'
 import { listPaths, type MoverDone } from './report.mts'
-import { isTransfer, refuseBeside } from './rivals.mts'
+import { refuseBeside } from './rivals.mts'
 import type { Session } from './session.mts'
 import type { Settings } from './settings.mts'
+import { isTransfer } from './work.mts'
 
 /** Where one of a model's two copies is. */
 export interface Side {
@@ -59,7 +60,7 @@ function removal(session: Session, title: string, { kind, place }: Side): Errand
 
 function reported({ again }: Session, side: Side, found: MoverDone | undefined): Copy {
   if (found) return { ...side, found }
-  throw refusal('report-lost', `the report on ${side.place} got lost with its pod`, `try again: ${again}`)
+  throw new Failure('report-lost', `the report on ${side.place} got lost with its pod`, `try again: ${again}`)
 }
 
 export function isEmpty({ found }: Copy): boolean {
@@ -70,9 +71,9 @@ export function isEmpty({ found }: Copy): boolean {
 export function describeCopy({ address, found }: Copy): string {
   const { files, bytes, commit, removal: { leftovers, uploads } = NOTHING } = found
   const what = [
-    `${count(files, 'file')}, ${formatBytes(bytes)}${commit ? `, commit ${commit.slice(0, 8)}` : ''}`,
-    ...(leftovers > 0 ? [count(leftovers, 'document of this tool', 'documents of this tool')] : []),
-    ...(uploads > 0 ? [count(uploads, 'abandoned upload')] : []),
+    `${formatCount(files, 'file')}, ${formatBytes(bytes)}${commit ? `, commit ${commit.slice(0, 8)}` : ''}`,
+    ...(leftovers > 0 ? [formatCount(leftovers, 'document of this tool', 'documents of this tool')] : []),
+    ...(uploads > 0 ? [formatCount(uploads, 'abandoned upload')] : []),
   ]
   return `${address} ${what.join(', and ')}`
 }
@@ -85,12 +86,8 @@ export function describeLeft({ place, found }: Copy): string[] {
     ...(unknown.length > 0 ? [`${why}: ${listPaths(unknown, more?.unknown)}`] : []),
     ...(youngUploads > 0
       ? [
-          `left in ${place}, as a run elsewhere may be at it: ${count(youngUploads, 'unfinished upload')} of the last 15 minutes; run the same command again later`,
+          `left in ${place}, since another run may still be writing them: ${formatCount(youngUploads, 'unfinished upload')} of the last 15 minutes; run the same command again later`,
         ]
       : []),
   ]
-}
-
-function count(number: number, one: string, many = `${one}s`): string {
-  return `${number} ${number === 1 ? one : many}`
 }

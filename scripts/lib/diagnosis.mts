@@ -1,9 +1,9 @@
 import { AGAIN, type Diagnosis, lastClause, permanent, temporary } from './cause.mts'
-import { CONTAINER } from './manifest.mts'
+import { CONTAINER } from './labels.mts'
 import type { Event, Job, Node, Pod } from './objects.mts'
-import { isTrue, livePod, newestPod, terminated } from './pod.mts'
+import { livePod, newestPod, terminated, trueCondition } from './pod.mts'
 import { listPaths, type MoverFailure, parseReport } from './report.mts'
-import { diagnoseLivePod, diagnoseRefusal } from './waiting.mts'
+import { diagnoseLivePod, diagnoseRefusal, diagnoseSuspension } from './waiting.mts'
 
 /** What the API shows of one Job at one moment. */
 export interface Snapshot {
@@ -17,7 +17,7 @@ export interface Snapshot {
 
 /** Why a Job has failed: the cause of its last pod where there is one, for "backoff limit exceeded" explains nothing. `lastEnd`: of one that is gone. */
 export function diagnoseFailure({ job, pods, events }: Snapshot, lastEnd?: Diagnosis): Diagnosis {
-  const failed = isTrue(job.status.conditions, 'Failed')
+  const failed = trueCondition(job.status.conditions, 'Failed')
   if (failed?.reason === 'DeadlineExceeded')
     return permanent(
       'deadline',
@@ -40,6 +40,8 @@ export function diagnoseFailure({ job, pods, events }: Snapshot, lastEnd?: Diagn
 export function diagnoseWaiting({ job, pods, events, nodes }: Snapshot): Diagnosis | undefined {
   const pod = livePod(pods)
   if (pod) return diagnoseLivePod(job, pod, events, nodes)
+  const suspended = diagnoseSuspension(job)
+  if (suspended) return suspended
   // A retry cannot help everything: what is wrong with the image stays wrong.
   const last = newestPod(pods)
   const ofLast = last && diagnosePod(last)
@@ -71,7 +73,7 @@ export function diagnosePod(pod: Pod): Diagnosis | undefined {
       'raise it with --memory, or lower what is kept in memory with --buffer',
     )
   }
-  const disruption = isTrue(pod.status.conditions, 'DisruptionTarget')
+  const disruption = trueCondition(pod.status.conditions, 'DisruptionTarget')
   if (disruption)
     return temporary(
       'disrupted',

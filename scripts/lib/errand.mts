@@ -1,9 +1,9 @@
-import { randomUUID } from 'node:crypto'
 import { Failure } from './failure.mts'
 import { Follower, JobGone } from './follow.mts'
 import { removeJob, startJob } from './job.mts'
 import { type Kubectl, KubectlError } from './kubectl.mts'
-import { annotation, type JobKind, type JobManifest, renderJob, renderMover, type Variables } from './manifest.mts'
+import { annotation, type JobKind } from './labels.mts'
+import { type JobManifest, renderJob, renderMover, type Variables } from './manifest.mts'
 import type { Job, Metadata } from './objects.mts'
 import { askPatiently } from './patience.mts'
 import type { MoverDone } from './report.mts'
@@ -35,8 +35,6 @@ export async function runErrand(session: Session, errand: Errand): Promise<Mover
   edit?.(manifest)
   manifest.spec.ttlSecondsAfterFinished = TTL_SECONDS
   if (check) manifest.spec.suspend = true
-  const run = randomUUID()
-  manifest.metadata.annotations[annotation.run] = run
   for (let tries = 1; ; tries += 1) {
     try {
       const { job, joined } = await startJob(session, title, manifest, mover)
@@ -56,7 +54,7 @@ export async function runErrand(session: Session, errand: Errand): Promise<Mover
       // Somebody else is on the same errand and was done first: the Job was theirs to delete.
       if (!(error instanceof JobGone) || tries === TRIES) throw error
     } finally {
-      await tidyUp(session, manifest.metadata.name, run)
+      await tidyUp(session, manifest.metadata)
     }
   }
 }
@@ -85,12 +83,15 @@ async function noteJoined(cluster: Kubectl, { name, uid }: Metadata): Promise<vo
 }
 
 /** Deletes the Job if this run has made it and no other follows it. An interruption does not stop this. */
-async function tidyUp({ cluster, story, signal }: Session, name: string, run: string): Promise<void> {
+async function tidyUp(
+  { cluster, story, signal }: Session,
+  { name, annotations }: JobManifest['metadata'],
+): Promise<void> {
   const door = cluster.afterInterruption()
   try {
     const job = await door.find<Job>('job', name)
-    const notes = job?.metadata.annotations
-    if (!job || notes?.[annotation.run] !== run || notes[annotation.joined]) return
+    const notes = job?.metadata.annotations ?? {}
+    if (!job || notes[annotation.run] !== annotations[annotation.run] || notes[annotation.joined]) return
     if (signal.aborted) await door.deleteJob(job.metadata, 'Background')
     else await removeJob(door, job.metadata, TIDY_SECONDS)
   } catch (error) {

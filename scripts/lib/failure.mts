@@ -7,26 +7,19 @@ export const exitCodes = { done: 0, failed: 1, usage: 2, timeout: 124, interrupt
  * Everything else that is thrown is a defect of ours and is shown with its stack.
  */
 export class Failure extends Error {
+  /** A stable name of the cause, for machines. */
+  readonly reason: string
   next: string
   readonly exitCode: number
-  /** A stable name of the cause, for machines. */
-  reason = 'failed'
   /** The stage in which it happened. */
   stage: string | undefined
 
-  constructor(fact: string, next: string, exitCode: number = exitCodes.failed) {
+  constructor(reason: string, fact: string, next: string, exitCode: number = exitCodes.failed) {
     super(fact)
+    this.reason = reason
     this.next = next
     this.exitCode = exitCode
-    if (exitCode === exitCodes.usage) this.reason = 'usage'
   }
-}
-
-/** A failure with the stable name of its cause. */
-export function refusal(reason: string, fact: string, next: string): Failure {
-  const failure = new Failure(fact, next)
-  failure.reason = reason
-  return failure
 }
 
 /** Ctrl-C, SIGTERM, SIGHUP or a closed pipe: nobody is there any more to tell about progress. */

@@ -5,17 +5,17 @@ import { Failure, Interrupted } from './failure.mts'
 import { formatSeconds } from './format.mts'
 import { isFinished } from './job.mts'
 import { KubectlError } from './kubectl.mts'
-import type { Job, Metadata, Node, Pod } from './objects.mts'
+import type { Event, Job, Metadata, Node, Pod } from './objects.mts'
 import { Pace, type Silence, timeoutFailure } from './pace.mts'
 import {
   hasLog,
   isRunning,
-  isTrue,
   livePod,
   mayBeLost,
   newestPod,
   phaseOf,
   terminated,
+  trueCondition,
   unscheduledBecause,
 } from './pod.mts'
 import { PodLog } from './podlog.mts'
@@ -36,9 +36,15 @@ export interface JobDone extends MoverDone {
   earlierPods: number
 }
 
-/** The Job was deleted by somebody while it was followed. */
+/** The Job is not there any more. */
 export class JobGone extends Failure {
-  override reason = 'job-deleted'
+  /** Its TTL may have removed it when it was done: nobody has looked for as long as that. */
+  readonly mayBeDone: boolean
+
+  constructor(fact: string, next: string, mayBeDone: boolean) {
+    super('job-deleted', fact, next)
+    this.mayBeDone = mayBeDone
+  }
 }
 
 /** A Job that is followed to its end, with its log passed on as it comes. */
@@ -59,6 +65,9 @@ export class Follower {
   /** What became of the last pod that ended badly, for when nothing else is left of it. */
   #lastEnd: Diagnosis | undefined
   #nodesHidden = false
+  #eventsHidden = false
+  /** When the Job was seen last, by the clock that goes on while a laptop sleeps, and its TTL in seconds. */
+  #seen: { at: number; ttl: number | undefined } = { at: Date.now(), ttl: undefined }
   /** Whether the user knows what becomes of the Job when this run ends. */
   #isSettled = false
 
@@ -79,8 +88,8 @@ export class Follower {
       for (;;) {
         const snapshot = await pace.look(() => this.#look(), overdue)
         await this.#tell(snapshot)
-        if (isTrue(snapshot.job.status.conditions, 'Complete')) return await this.#completed(snapshot)
-        if (isTrue(snapshot.job.status.conditions, 'Failed')) throw this.#failed(snapshot)
+        if (trueCondition(snapshot.job.status.conditions, 'Complete')) return await this.#completed(snapshot)
+        if (trueCondition(snapshot.job.status.conditions, 'Failed')) throw this.#failed(snapshot)
         const hindrance = this.#hindered?.by
         if (hindrance && this.#isHopeless()) {
           this.#isSettled = true
@@ -102,23 +111,55 @@ export class Follower {
     const { cluster } = this.#session
     const { name, uid } = this.#job
     // By what Kubernetes itself puts on them: a Job of somebody else's making that is joined may bear no labels of ours.
-    const [job, pods] = await Promise.all([
-      cluster.find<Job>('job', name),
-      cluster.list<Pod>('pods', `batch.kubernetes.io/controller-uid=${uid}`),
-    ])
-    if (!job || job.metadata.uid !== uid || (job.metadata.deletionTimestamp && !isFinished(job)))
-      throw new JobGone(`Job ${name} was deleted while it ran`, `start it again: ${this.#session.again}`)
+    const list = () => cluster.list<Pod>('pods', `batch.kubernetes.io/controller-uid=${uid}`)
+    const [job, pods] = await Promise.all([cluster.find<Job>('job', name), list()])
+    if (!job || job.metadata.uid !== uid) throw this.#gone()
+    if (job.metadata.deletionTimestamp && !isFinished(job)) throw this.#deleted()
+    this.#seen = { at: Date.now(), ttl: job.spec.ttlSecondsAfterFinished }
+    // A list that was made a moment before the Job's end does not show how its pods ended.
+    if (isFinished(job)) return { job, pods: await list(), events: [] }
     const live = livePod(pods)
     // Events and nodes only matter where nothing runs: they say what the conditions leave out.
-    const silent = live ? !hasLog(live) : !isFinished(job)
+    const silent = !live || !hasLog(live)
     const [events, nodes] = await Promise.all([
-      silent ? cluster.events(live?.metadata.uid ?? uid) : [],
+      silent ? this.#events(live?.metadata.uid ?? uid) : [],
       live && (unscheduledBecause(live) || mayBeLost(live)) ? this.#nodes() : undefined,
     ])
     return { job, pods, events, ...(nodes ? { nodes } : {}) }
   }
 
-  /** undefined: this user may not look at them. */
+  #deleted(): JobGone {
+    return new JobGone(
+      `Job ${this.#job.name} was deleted while it ran`,
+      `start it again: ${this.#session.again}`,
+      false,
+    )
+  }
+
+  #gone(): JobGone {
+    const { at, ttl } = this.#seen
+    const seconds = (Date.now() - at) / 1000
+    if (ttl === undefined || seconds < ttl) return this.#deleted()
+    return new JobGone(
+      `Job ${this.#job.name} is gone since it was last looked at ${formatSeconds(seconds)} ago: it was done and removed by its TTL, or deleted`,
+      `look again: ${this.#session.again}`,
+      true,
+    )
+  }
+
+  /** None where this user may not look at them: they only explain. */
+  async #events(uid: string): Promise<Event[]> {
+    if (this.#eventsHidden) return []
+    try {
+      return await this.#session.cluster.events(uid)
+    } catch (error) {
+      if (!(error instanceof KubectlError) || error.reason !== 'forbidden') throw error
+      this.#eventsHidden = true
+      return []
+    }
+  }
+
+  /** Undefined: this user may not look at them. */
   async #nodes(): Promise<Node[] | undefined> {
     if (this.#nodesHidden) return undefined
     try {
@@ -163,7 +204,7 @@ export class Follower {
 
   /** Tells of each pod that has failed or was deleted, once, and why. */
   async #tellEnds({ pods, job }: Snapshot): Promise<void> {
-    const over = ['Failed', 'FailureTarget', 'Complete'].some((type) => isTrue(job.status.conditions, type))
+    const over = ['Failed', 'FailureTarget', 'Complete'].some((type) => trueCondition(job.status.conditions, type))
     const again = !over && hasRetries(job, pods)
     for (const pod of [...pods].sort(byAge)) {
       const { uid, name } = pod.metadata
@@ -256,7 +297,7 @@ export class Follower {
     const { name } = this.#job
     const why = this.#hindered ? `: ${this.#hindered.by.detail}` : ''
     const fact = silence
-      ? `whether Job ${name} is done after ${settings.timeout} s is not known: for ${formatSeconds(silence.seconds)} ${silence.error.message}`
+      ? `Job ${name} was not seen to end within ${settings.timeout} s: for the last ${formatSeconds(silence.seconds)} ${silence.error.message}`
       : `Job ${name} is not done after ${settings.timeout} s${why}`
     this.#isSettled = true
     if (!this.#stays) return timeoutFailure(fact, 'give it longer with --timeout')
@@ -280,7 +321,7 @@ export class Follower {
 /** Whether the Job may make another pod, as far as the pods tell before it decides. */
 function hasRetries({ spec, status }: Job, pods: readonly Pod[]): boolean {
   const counted = pods.filter(
-    (pod) => pod.status.phase === 'Failed' && !isTrue(pod.status.conditions, 'DisruptionTarget'),
+    (pod) => pod.status.phase === 'Failed' && !trueCondition(pod.status.conditions, 'DisruptionTarget'),
   )
   return Math.max(status.failed ?? 0, counted.length) <= (spec.backoffLimit ?? DEFAULT_BACKOFF_LIMIT)
 }
@@ -290,7 +331,5 @@ function byAge(a: Pod, b: Pod): number {
 }
 
 function failureOf({ cause, detail, next }: Diagnosis): Failure {
-  const failure = new Failure(detail, next)
-  failure.reason = cause
-  return failure
+  return new Failure(cause, detail, next)
 }

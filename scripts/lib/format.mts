@@ -19,6 +19,23 @@ export function formatSeconds(seconds: number): string {
   return `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`
 }
 
+/** Control characters but tabs as `\x1b`: a name on the share or a line of a log must not draw lines of ours. */
+export function formatPrintable(text: string): string {
+  return text.replaceAll(/[^\P{Cc}\t]/gu, (character) => `\\x${character.charCodeAt(0).toString(16).padStart(2, '0')}`)
+}
+
+/** `1 file`, `13 files`. */
+export function formatCount(number: number, one: string, many = `${one}s`): string {
+  return `${number} ${number === 1 ? one : many}`
+}
+
+/** `a, b, c and 7 more`: the first `shown` names. */
+export function formatList(names: readonly string[], shown: number): string {
+  return names.length > shown
+    ? `${names.slice(0, shown).join(', ')} and ${names.length - shown} more`
+    : names.join(', ')
+}
+
 /** What has to stay in one piece to be pasted: a command of kubectl or of ours to the end of its clause, a make target with its words. */
 const COMMAND =
   /\(?(?:kubectl (?:--context|config) |\S*\/scripts\/[\w-]+\.mts)[^;]*?(?=; |, (?:and|or|then) | (?:lists|and|or|says) |$)|make [a-z-]+(?: MODEL=\S+)?(?: ARGS=(?:'[^']*'|\S+))?/

@@ -1,14 +1,19 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { type Failure, refusal } from './failure.mts'
+import { Failure, Interrupted } from './failure.mts'
+import { formatList } from './format.mts'
 import { type Kubectl, KubectlError } from './kubectl.mts'
-import { annotation, askedOf, type ConfigMapManifest, hashOf, type JobManifest, settingsOf } from './manifest.mts'
-import type { Job, Metadata } from './objects.mts'
+import { annotation } from './labels.mts'
+import { askedOf, type ConfigMapManifest, hashOf, type JobManifest, settingsOf } from './manifest.mts'
+import type { Job, Metadata, Pod } from './objects.mts'
 import { Pace, timeoutFailure } from './pace.mts'
 import { askPatiently, unlessAway } from './patience.mts'
-import { isTrue } from './pod.mts'
+import { trueCondition } from './pod.mts'
 import type { Session } from './session.mts'
+import { isStranded } from './work.mts'
 
 const LOOK_MS = 200
+/** After this a Job that should be gone, or going on, is talked about; most are within two seconds. */
+const LONG_MS = 5000
 
 /** A Job to follow, and whether it was there before us. */
 export interface Started {
@@ -19,27 +24,34 @@ export interface Started {
 /** What to do about the Job that stands under the wanted one's name. */
 export type Decision =
   | { action: 'create' }
-  | { action: 'wait-until-gone' }
+  | { action: 'wait-until-gone'; job: Metadata }
   | { action: 'replace'; job: Metadata; what: string }
   | { action: 'join'; job: Metadata }
+  /** Our own create, whose answer got lost. */
+  | { action: 'follow'; job: Metadata }
+  /** A removal that has not yet looked whether it is alone: it goes on in a moment, unless whoever made it is gone. */
+  | { action: 'wait-until-resumed'; job: Metadata }
   | { action: 'refuse'; fact: string; next: string }
 
 /** Pure: a running Job's work is never thrown away unasked, and a Job of another model is never taken for ours. */
 export function decide(found: Job | undefined, wanted: JobManifest, restart: boolean): Decision {
   if (!found) return { action: 'create' }
-  if (found.metadata.deletionTimestamp) return { action: 'wait-until-gone' }
   const job = found.metadata
+  if (job.deletionTimestamp) return { action: 'wait-until-gone', job }
   const { name } = job
+  const run = wanted.metadata.annotations[annotation.run]
+  if (run !== undefined && job.annotations?.[annotation.run] === run) return { action: 'follow', job }
   const model = job.annotations?.[annotation.model]
   const finished = isFinished(found)
   if (model !== wanted.metadata.annotations[annotation.model])
     return {
       action: 'refuse',
-      fact: `Job ${name} ${finished ? 'was' : 'is running'} for ${model ? `another model, ${model}` : 'a model that it does not name'}: the names of both shorten to the same`,
+      fact: `Job ${name} ${finished ? 'was' : 'is running'} for ${model ? `another model, ${model}` : 'a model that it does not name'}: both ids shorten to the same Job name`,
       next: `${finished ? 'delete it when nobody needs its report any more' : 'wait until it is done'}, then run the same command again`,
     }
   if (finished) return { action: 'replace', job, what: `finished Job ${name}` }
   if (restart) return { action: 'replace', job, what: `running Job ${name} (--restart)` }
+  if (isStranded(found)) return { action: 'wait-until-resumed', job }
   const running = askedOf(found)
   const asked = settingsOf(wanted.spec)
   if (hashOf(running) === hashOf(asked)) return { action: 'join', job }
@@ -66,9 +78,11 @@ export function differences(there: Record<string, string>, here: Record<string, 
     .join('; ')
 }
 
+/** Complete or Failed; SuccessCriteriaMet and FailureTarget come before the pods have ended. */
 export function isFinished(job: Job): boolean {
   return (
-    isTrue(job.status.conditions, 'Complete') !== undefined || isTrue(job.status.conditions, 'Failed') !== undefined
+    trueCondition(job.status.conditions, 'Complete') !== undefined ||
+    trueCondition(job.status.conditions, 'Failed') !== undefined
   )
 }
 
@@ -82,32 +96,83 @@ export async function startJob(
   const { cluster, settings, story, signal } = session
   const { name } = wanted.metadata
   const pace = new Pace(settings.timeout, signal, story)
+  const standing = new Standing()
   const look = () => askPatiently(session, () => cluster.find<Job>('job', name))
+  const remove = async (job: Metadata, what: string) => {
+    if (!(await unlessAway(session, pace, () => cluster.deleteJob(job, 'Foreground')))) return
+    if (settings.dryRun) story.would(title, `${what} would be deleted`)
+    else story.begun(title, `${what} is deleted first`)
+  }
   const first = await look()
   for (let found = first; ; found = await look()) {
     // --restart is for the Job that was there: one that appears later is somebody else's start in the same moment.
     const decision = decide(found, wanted, settings.restart && found?.metadata.uid === first?.metadata.uid)
     switch (decision.action) {
       case 'refuse':
-        throw refusal('other-job', decision.fact, decision.next)
+        throw new Failure('other-job', decision.fact, decision.next)
       case 'join':
         return { job: decision.job, joined: true }
+      case 'follow':
+        return { job: decision.job, joined: false }
       case 'create': {
-        const created = await unlessAway(pace, () => create(cluster, wanted, mover))
-        if (!created) break
-        // Before there was a Job that uses it, clean may have taken it for nobody's.
-        await unlessAway(pace, () => provide(cluster, mover))
-        return { job: created.metadata, joined: false }
+        const created = await createPatiently(session, pace, wanted, mover)
+        if (created) return { job: created, joined: false }
+        break
       }
       case 'replace':
-        if (await unlessAway(pace, () => cluster.deleteJob(decision.job, 'Foreground')))
-          if (settings.dryRun) story.would(title, `${decision.what} would be deleted`)
-          else story.begun(title, `${decision.what} deleted`)
+        await remove(decision.job, decision.what)
+        break
+      case 'wait-until-resumed':
+        if (standing.isLong(decision)) await remove(decision.job, `Job ${name}, which was never begun,`)
+        else await pace.wait()
         break
       case 'wait-until-gone':
-        if (pace.over) throw stuck(cluster, name)
+        if (pace.over) throw await stuck(session, decision.job)
+        if (standing.isLong(decision))
+          story.detail(`Job ${name} is still there: ${await whatHolds(session, decision.job)}`)
         await pace.wait()
     }
+  }
+}
+
+/** Tells once of a Job that has called for the same patience for a while. */
+class Standing {
+  #key = ''
+  #since = 0
+  #isTold = false
+
+  isLong({ action, job }: { action: string; job: Metadata }): boolean {
+    const key = `${action} ${job.uid}`
+    if (key !== this.#key) {
+      this.#key = key
+      this.#since = performance.now()
+      this.#isTold = false
+    }
+    const isLong = !this.#isTold && performance.now() - this.#since >= LONG_MS
+    this.#isTold ||= isLong
+    return isLong
+  }
+}
+
+/** Undefined where the next look has to tell what became of it. An interruption says that the Job may be there. */
+async function createPatiently(
+  session: Session,
+  pace: Pace,
+  wanted: JobManifest,
+  mover: ConfigMapManifest,
+): Promise<Metadata | undefined> {
+  const { cluster, again } = session
+  const { name } = wanted.metadata
+  try {
+    const created = await unlessAway(session, pace, () => create(cluster, wanted, mover))
+    if (!created) return undefined
+    // Before there was a Job that uses it, clean may have taken it for nobody's.
+    await unlessAway(session, pace, () => provide(cluster, mover))
+    return created.metadata
+  } catch (error) {
+    if (error instanceof Interrupted)
+      error.next = `Job ${name} may have been started; to stop it: ${cluster.command('delete', 'job', name)}\nto go on: ${again}`
+    throw error
   }
 }
 
@@ -145,9 +210,21 @@ async function create(
   }
 }
 
-function stuck(cluster: Kubectl, name: string): Failure {
+async function stuck(session: Session, job: Metadata): Promise<Failure> {
+  const { cluster } = session
   return timeoutFailure(
-    `Job ${name} is still being deleted: one of its pods does not end`,
-    `look at it with ${cluster.command('get', 'pods', '-o', 'wide', `--selector=batch.kubernetes.io/job-name=${name}`)}`,
+    `Job ${job.name} is still being deleted: ${await whatHolds(session, job)}`,
+    `look at it with ${cluster.command('describe', 'job', job.name)}`,
   )
+}
+
+/** Why a deleted Job does not go. */
+async function whatHolds(session: Session, { uid, finalizers = [] }: Metadata): Promise<string> {
+  const pods = await askPatiently(session, () =>
+    session.cluster.list<Pod>('pods', `batch.kubernetes.io/controller-uid=${uid}`),
+  )
+  const names = pods.map(({ metadata, spec }) => `pod ${metadata.name}${spec.nodeName ? ` on ${spec.nodeName}` : ''}`)
+  if (names.length > 0) return `${formatList(names, 3)} ${names.length === 1 ? 'has' : 'have'} not ended`
+  const strange = finalizers.filter((name) => name !== 'foregroundDeletion')
+  return strange.length > 0 ? `its finalizer ${strange.join(', ')} holds it` : 'its controller has not let it go yet'
 }

@@ -13,15 +13,15 @@ export type KubectlReason =
   | 'conflict'
   | 'exists'
   | 'invalid'
+  | 'webhook'
   | 'other'
 
 /** A kubectl that failed, with the reason that the server or kubectl gave. */
 export class KubectlError extends Failure {
-  override readonly reason: KubectlReason
+  declare readonly reason: KubectlReason
 
   constructor(reason: KubectlReason, fact: string, next: string) {
-    super(fact, next)
-    this.reason = reason
+    super(reason, fact, next)
   }
 }
 
@@ -54,22 +54,26 @@ const BACKLOG = 20
 const REQUEST_TIMEOUT = '--request-timeout=20s'
 /** The same of the kubeconfig's login helper, which that does not bound. */
 const ANSWER_SECONDS = 30
+/** Of the calls that tidy up behind an interruption, for whose end somebody waits. */
+const TIDY_ANSWER_SECONDS = 10
 
 /** The one door to kubectl: every call names the context and the namespace, asks for JSON, and ends when we are interrupted. */
 export class Kubectl {
   readonly context: string
   readonly namespace: string
   readonly #signal: AbortSignal | undefined
+  readonly #answerSeconds: number
 
-  constructor(context: string, namespace: string, signal?: AbortSignal) {
+  constructor(context: string, namespace: string, signal?: AbortSignal, answerSeconds = ANSWER_SECONDS) {
     this.context = context
     this.namespace = namespace
     this.#signal = signal
+    this.#answerSeconds = answerSeconds
   }
 
   /** A door for tidying up, which an interruption does not close. */
   afterInterruption(): Kubectl {
-    return new Kubectl(this.context, this.namespace)
+    return new Kubectl(this.context, this.namespace, undefined, TIDY_ANSWER_SECONDS)
   }
 
   /** A command for the user to paste. */
@@ -194,15 +198,17 @@ export class Kubectl {
   }
 
   #argv(args: readonly string[]): string[] {
-    return ['kubectl', `--context=${this.context}`, `--namespace=${this.namespace}`, ...args]
+    // A user's kuberc may give any command a flag of its own, such as delete --interactive.
+    const plain = ['env', 'KUBERC=off', 'KUBECTL_KUBERC=false', 'kubectl']
+    return [...plain, `--context=${this.context}`, `--namespace=${this.namespace}`, ...args]
   }
 
   async #ask(args: readonly string[], input?: string): Promise<string> {
     const argv = this.#argv([...args, REQUEST_TIMEOUT])
-    const options = { signal: this.#signal, seconds: ANSWER_SECONDS, ...(input ? { input } : {}) }
+    const options = { signal: this.#signal, seconds: this.#answerSeconds, ...(input ? { input } : {}) }
     const result = await runChild(argv, options)
     if (result.code === 0) return result.stdout
-    throw explain(this, args, result)
+    throw explain(this, args, result, this.#answerSeconds)
   }
 }
 
@@ -224,12 +230,17 @@ const UNREACHABLE =
   /Unable to connect to the server|was refused|connection re(fused|set)|no route to host|network is unreachable|no such host|i\/o timeout|TLS handshake timeout|Client\.Timeout|deadline exceeded|unexpected EOF|EOF$|http2: |server is currently unable|apiserver not ready|etcdserver/m
 
 /** Puts kubectl's words into the reason, the object and the next step. */
-export function explain(cluster: Kubectl, args: readonly string[], result: ChildResult): KubectlError {
+export function explain(
+  cluster: Kubectl,
+  args: readonly string[],
+  result: ChildResult,
+  seconds = ANSWER_SECONDS,
+): KubectlError {
   // klog lines (E1123 20:09:37 …) repeat what the last line says.
   const words = result.stderr.split('\n').filter((line) => line.trim() !== '' && !/^[EWI]\d{4} /.test(line))
   // A question for two kinds at once is refused twice.
   const said = result.late
-    ? `kubectl took longer than ${ANSWER_SECONDS} s; a login helper of the kubeconfig may be waiting for somebody`
+    ? `kubectl took longer than ${seconds} s; a login helper of the kubeconfig may be waiting for somebody`
     : [...new Set(words)]
         .join(' ')
         .replace(/^(error|Error): ?/, '')
@@ -261,6 +272,18 @@ export function explain(cluster: Kubectl, args: readonly string[], result: Child
       `the cluster of context ${context} does not know who we are: ${said}`,
       'log in again (for DigitalOcean: doctl kubernetes cluster kubeconfig save CLUSTER)',
     )
+  if (reason === 'webhook')
+    return new KubectlError(
+      reason,
+      `an admission webhook of the cluster of context ${context} does not answer: ${said}`,
+      'look at the service that it names, then run the same command again',
+    )
+  if (reason === 'forbidden' && /exceeded quota|denied the request|denied request/.test(said))
+    return new KubectlError(
+      reason,
+      said,
+      'raise the quota or correct the policy that it names, or use another --context or --namespace',
+    )
   if (reason === 'forbidden')
     return new KubectlError(
       reason,
@@ -288,6 +311,8 @@ function reasonOf(stderr: string): KubectlReason {
     /\((\w+)\):/.exec(stderr)?.[1]
   const reason = named ? SERVER_REASONS[named] : undefined
   if (reason) return reason
+  // The server's words of a webhook that it could not reach read like those of a server that we could not reach.
+  if (named === 'InternalError' && /failed calling webhook/.test(stderr)) return 'webhook'
   if (/error loading config file/.test(stderr)) return 'kubeconfig'
   if (/context was not found|context "[^"]*" does not exist/.test(stderr)) return 'no-context'
   if (/\(Unauthorized\)|provide credentials/.test(stderr)) return 'unauthorized'

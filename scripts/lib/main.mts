@@ -2,13 +2,14 @@ import path from 'node:path'
 import { quote } from 'zx'
 import { checkKubectl } from './checks.mts'
 import { exitCodes, Failure, Interrupted } from './failure.mts'
+import { wantsHelp } from './flags.mts'
 import { helpText, type Script } from './help.mts'
 import { Kubectl } from './kubectl.mts'
 import { type Option, options } from './options.mts'
 import { Outcome } from './outcome.mts'
 import { rehearse } from './rehearsal.mts'
 import type { Result, Session } from './session.mts'
-import { type Environment, readSettings, type Settings, wantsHelp } from './settings.mts'
+import { type Environment, readSettings, type Settings } from './settings.mts'
 import { Story } from './story.mts'
 import { terminalOf } from './terminal.mts'
 
@@ -26,6 +27,7 @@ export async function main(script: Script, run: (session: Session) => Promise<Re
       settings,
       story,
       outcome,
+      kubeconfig: process.env.KUBECONFIG,
       again: commandOf(script, settings, process.argv.slice(2), process.env),
       signal,
     }

@@ -1,23 +1,15 @@
-import { createHash } from 'node:crypto'
+import { createHash, randomUUID } from 'node:crypto'
 import { readdir, readFile } from 'node:fs/promises'
 import path from 'node:path'
 import { parse } from 'yaml'
 import { runChild } from './child.mts'
-import { refusal } from './failure.mts'
+import { Failure } from './failure.mts'
+import { annotation, CONTAINER, type JobKind, jobName, PART_OF } from './labels.mts'
 import { slugOf } from './model.mts'
 import type { Container, EnvVar, Job, JobSpec, PersistentVolumeClaim } from './objects.mts'
 import { options } from './options.mts'
 import { canonicalQuantity, parseQuantity } from './quantity.mts'
 import type { Settings } from './settings.mts'
-
-export const annotation = {
-  model: 'model-storage-pipeline/model',
-  settings: 'model-storage-pipeline/settings',
-  settingsHash: 'model-storage-pipeline/settings-hash',
-  /** Which run has made the Job of an errand, and that another one follows it too. */
-  run: 'model-storage-pipeline/run',
-  joined: 'model-storage-pipeline/joined',
-} as const
 
 export interface JobManifest {
   apiVersion: string
@@ -41,23 +33,6 @@ export interface ConfigMapManifest {
   data: Record<string, string>
 }
 
-/** The Jobs of the suite: what the manifest's file is called, and so the Job, less the slug. */
-export type JobKind =
-  | 'model-upload-spaces'
-  | 'model-download-nfs'
-  | 'model-verify-nfs'
-  | 'model-verify-spaces'
-  | 'model-clean-spaces'
-  | 'model-clean-nfs'
-  | 'model-plan'
-
-export function jobName(kind: JobKind, model: string): string {
-  return `${kind}-${slugOf(model)}`
-}
-
-/** The one container of our Jobs. */
-export const CONTAINER = 'mover'
-
 const k8s = path.resolve(import.meta.dirname, '../../k8s')
 
 /** Variables of the container that come from the run and not from its settings. */
@@ -72,6 +47,7 @@ export async function renderJob(
 ): Promise<JobManifest> {
   const job = parseManifest(await substitute(await readJob(kind), settings.model)) as JobManifest
   editJob(job, kind, settings, mover, variables)
+  job.metadata.annotations[annotation.run] = randomUUID()
   return job
 }
 
@@ -107,7 +83,7 @@ export async function renderMover(namespace: string): Promise<ConfigMapManifest>
     metadata: {
       name: `model-mover-${hashOf(data)}`,
       namespace,
-      labels: { 'app.kubernetes.io/name': 'model-mover', 'app.kubernetes.io/part-of': 'model-storage-pipeline' },
+      labels: { 'app.kubernetes.io/name': 'model-mover', 'app.kubernetes.io/part-of': PART_OF },
     },
     immutable: true,
     data,
@@ -149,7 +125,7 @@ function readJob(kind: JobKind): Promise<string> {
   return readFile(path.join(k8s, 'jobs', `${kind}.yaml`), 'utf8')
 }
 
-/** envsubst with the spec's explicit list; it would make an empty string of a variable that is not there. */
+/** envsubst with an explicit list of names; it would make an empty string of a variable that is not there. */
 async function substitute(text: string, model: string): Promise<string> {
   const values = { MODEL: model, MODEL_SLUG: slugOf(model) }
   for (const [name, value] of Object.entries(values)) if (value === '') throw new Error(`${name} is empty`)
@@ -157,7 +133,8 @@ async function substitute(text: string, model: string): Promise<string> {
   const names = Object.keys(values).map((name) => `\${${name}}`)
   const argv = ['env', ...assignments, 'envsubst', names.join(' ')]
   const { code, stdout, stderr } = await runChild(argv, { input: text })
-  if (code !== 0) throw refusal('tools', `envsubst failed: ${stderr.trim()}`, 'check that gettext is installed whole')
+  if (code !== 0)
+    throw new Failure('tools', `envsubst failed: ${stderr.trim()}`, 'check that gettext is installed whole')
   return stdout
 }
 

@@ -10,6 +10,7 @@ export interface Metadata {
   labels?: Record<string, string>
   annotations?: Record<string, string>
   ownerReferences?: { uid: string }[]
+  finalizers?: string[]
 }
 
 export interface Condition {
@@ -17,7 +18,6 @@ export interface Condition {
   status: string
   reason?: string
   message?: string
-  lastTransitionTime?: string
 }
 
 export interface EnvVar {
@@ -29,17 +29,16 @@ export interface EnvVar {
 export interface Container {
   name: string
   image: string
-  command?: string[]
   env?: EnvVar[]
   envFrom?: { secretRef?: { name: string; optional?: boolean } }[]
-  volumeMounts?: { name: string; mountPath: string }[]
+  volumeMounts?: { name: string }[]
   resources: { requests?: Record<string, string>; limits?: Record<string, string> }
 }
 
 export interface Volume {
   name: string
   configMap?: { name: string }
-  persistentVolumeClaim?: { claimName: string; readOnly?: boolean }
+  persistentVolumeClaim?: { claimName: string }
 }
 
 export interface JobSpec {
@@ -82,7 +81,7 @@ export interface Job {
   kind: 'Job'
   metadata: Metadata
   spec: JobSpec
-  status: { conditions?: Condition[]; active?: number; failed?: number; succeeded?: number; completionTime?: string }
+  status: { conditions?: Condition[]; failed?: number; succeeded?: number; completionTime?: string }
 }
 
 export interface ConfigMap {
@@ -94,14 +93,13 @@ export interface TerminatedState {
   exitCode: number
   reason?: string
   message?: string
-  finishedAt?: string
 }
 
 export interface ContainerStatus {
   name: string
   state?: {
     waiting?: { reason?: string; message?: string }
-    running?: { startedAt: string }
+    running?: object
     terminated?: TerminatedState
   }
 }
@@ -126,10 +124,8 @@ export interface Pod {
 }
 
 export interface Event {
-  type?: string
   reason?: string
   message?: string
-  count?: number
   lastTimestamp?: string | null
   eventTime?: string | null
   metadata: Metadata

@@ -50,19 +50,31 @@ export class Pace {
   /** Looks until there is an answer; throws what `overdue` makes when the deadline comes first, out of why there was none. */
   async look<T>(look: () => Promise<T>, overdue: (silence: Silence) => Failure): Promise<T> {
     for (;;) {
+      const asked = performance.now()
       try {
         const found = await look()
-        if (this.#silentSince !== undefined) this.#story.detail('the cluster answers again')
-        this.#silentSince = undefined
+        this.hear()
         return found
       } catch (error) {
         if (!(error instanceof KubectlError) || !mayPass(error)) throw error
-        if (this.#silentSince === undefined) this.#story.detail(`${error.message}; trying on`)
-        this.#silentSince ??= performance.now()
-        if (this.over) throw overdue({ error, seconds: (performance.now() - this.#silentSince) / 1000 })
+        const silence = this.miss(error, asked)
+        if (this.over) throw overdue(silence)
       }
       await this.wait()
     }
+  }
+
+  /** The cluster has answered. */
+  hear(): void {
+    if (this.#silentSince !== undefined) this.#story.detail('the cluster answers again')
+    this.#silentSince = undefined
+  }
+
+  /** It has not answered what was `asked` then: that is said once. */
+  miss(error: KubectlError, asked: number): Silence {
+    if (this.#silentSince === undefined) this.#story.detail(`${error.message}; trying on`)
+    this.#silentSince ??= asked
+    return { error, seconds: (performance.now() - this.#silentSince) / 1000 }
   }
 }
 
@@ -72,7 +84,5 @@ function mayPass({ reason }: KubectlError): boolean {
 }
 
 export function timeoutFailure(fact: string, next: string): Failure {
-  const failure = new Failure(fact, next, exitCodes.timeout)
-  failure.reason = 'timeout'
-  return failure
+  return new Failure('timeout', fact, next, exitCodes.timeout)
 }

@@ -1,21 +1,38 @@
+import type { Failure } from './failure.mts'
+import { formatSeconds } from './format.mts'
 import { KubectlError } from './kubectl.mts'
 import { Pace, type Silence, timeoutFailure } from './pace.mts'
 import type { Session } from './session.mts'
 
 /** Asks until the cluster answers, for as long as one Job may take; that it does not is said once. */
-export function askPatiently<T>({ settings, signal, story, again }: Session, ask: () => Promise<T>): Promise<T> {
-  const overdue = ({ error }: Silence) =>
-    timeoutFailure(`${error.message}; that for ${settings.timeout} s`, `when it does, go on with ${again}`)
-  return new Pace(settings.timeout, signal, story).look(ask, overdue)
+export function askPatiently<T>(session: Session, ask: () => Promise<T>): Promise<T> {
+  const { settings, signal, story } = session
+  return new Pace(settings.timeout, signal, story).look(ask, (silence) => overdue(session, silence))
 }
 
-/** A write that got no answer may have been done or not: undefined after a pause, and the next look tells. */
-export async function unlessAway<T>(pace: Pace, write: () => Promise<T>): Promise<T | undefined> {
+/**
+ * A write that got no answer may have been done or not: undefined after a pause, and the next look tells.
+ *
+ * A login that has to renew itself and a webhook that restarts are borne for the grace; a cluster that is away, for the pace.
+ */
+export async function unlessAway<T>(session: Session, pace: Pace, write: () => Promise<T>): Promise<T | undefined> {
+  const asked = performance.now()
   try {
-    return await write()
+    const done = await write()
+    pace.hear()
+    return done
   } catch (error) {
-    if (!(error instanceof KubectlError && error.reason === 'unreachable') || pace.over) throw error
+    if (!(error instanceof KubectlError)) throw error
+    const heals = error.reason === 'unauthorized' || error.reason === 'webhook'
+    if (!heals && error.reason !== 'unreachable') throw error
+    const silence = pace.miss(error, asked)
+    if (heals && silence.seconds >= session.settings.grace) throw error
+    if (pace.over) throw overdue(session, silence)
     await pace.wait()
     return undefined
   }
+}
+
+function overdue({ again }: Session, { error, seconds }: Silence): Failure {
+  return timeoutFailure(`${error.message} (for ${formatSeconds(seconds)})`, `once it answers, go on with ${again}`)
 }

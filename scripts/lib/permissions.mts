@@ -14,9 +14,13 @@ export function jobPermissions(): Permission[] {
     { group: 'batch', resource: 'jobs', verbs: ['get', 'list', 'create', 'delete'] },
     { group: '', resource: 'pods', verbs: ['get', 'list'] },
     { group: '', resource: 'pods/log', verbs: ['get'] },
-    { group: '', resource: 'events', verbs: ['list'] },
     { group: '', resource: 'configmaps', verbs: ['get', 'create'] },
   ]
+}
+
+/** What only explains why a pod does not start. */
+export function explainingPermissions(): Permission[] {
+  return [{ group: '', resource: 'events', verbs: ['list'] }]
 }
 
 /** What removing what Jobs left takes beside that. */
@@ -29,6 +33,7 @@ export function removalPermissions(): Permission[] {
   ]
 }
 
+/** What looking at the claim takes, and making it where it is missing. */
 export function claimPermissions(claim: string, creates: boolean): Permission[] {
   const own: Permission = { group: '', resource: 'persistentvolumeclaims', verbs: ['get'], name: claim }
   return creates ? [own, { group: '', resource: 'persistentvolumeclaims', verbs: ['create'] }] : [own]

@@ -26,7 +26,9 @@ export function placementProblem(nodes: readonly Node[], pod: PodSpec): string |
   const nearest = closest
     ? [`the largest that would take it, ${closest.node.metadata.name}, has ${describe(offer(closest.node, requests))}`]
     : []
-  return [`it asks for ${asked}`, ...nearest, ...few(closed)].join('; ')
+  const SHOWN = 3
+  const more = closed.length > SHOWN ? [`and ${closed.length - SHOWN} more nodes`] : []
+  return [`it asks for ${asked}`, ...nearest, ...closed.slice(0, SHOWN), ...more].join('; ')
 }
 
 function requestsOf({ containers }: PodSpec): Record<string, string> {
@@ -74,11 +76,4 @@ function describe(resources: Record<string, string>): string {
   return Object.entries(resources)
     .map(([name, value]) => `${name} ${value}`)
     .join(', ')
-}
-
-function few(sentences: string[]): string[] {
-  const SHOWN = 3
-  return sentences.length > SHOWN
-    ? [...sentences.slice(0, SHOWN), `and ${sentences.length - SHOWN} more nodes`]
-    : sentences
 }

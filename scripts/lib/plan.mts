@@ -1,11 +1,11 @@
-import { listReaders, readersOf } from './checks.mts'
 import { runErrand } from './errand.mts'
-import { refusal } from './failure.mts'
-import { formatBytes, formatSeconds } from './format.mts'
+import { Failure } from './failure.mts'
+import { formatBytes, formatCount, formatSeconds } from './format.mts'
 import { withoutClaim } from './manifest.mts'
 import type { PersistentVolumeClaim } from './objects.mts'
 import { noteMover } from './outcome.mts'
 import { askPatiently } from './patience.mts'
+import { listReaders, readersOf } from './readers.mts'
 import type { MoverDone, PlanNumbers } from './report.mts'
 import type { Result, Session } from './session.mts'
 import type { Settings } from './settings.mts'
@@ -49,7 +49,7 @@ export function planModel(session: Session): Promise<Result> {
 }
 
 function planOf(done: MoverDone | undefined): Plan {
-  if (!done?.plan) throw refusal('report-lost', 'the plan got lost with its pod', 'run the same command again')
+  if (!done?.plan) throw new Failure('report-lost', 'the plan got lost with its pod', 'run the same command again')
   const { commit, files, bytes, plan } = done
   return { commit, files, bytes, ...plan }
 }
@@ -64,7 +64,7 @@ export function describePlan(plan: Plan, settings: Settings, mounted: boolean, r
     lineOf(
       '•',
       'model',
-      `${model} at commit ${plan.commit.slice(0, 8)} (${revision}): ${count(plan.files, plan.bytes)}`,
+      `${model} at commit ${plan.commit.slice(0, 8)} (${revision}): ${filesOf(plan.files, plan.bytes)}`,
     ),
     lineOf('•', 'left out', leftOut(plan)),
     lineOf('•', 'to Spaces', `s3://${bucket}/models/${model}/ ${hop(plan.spacesFiles, plan.spacesBytes, toSpaces)}`),
@@ -91,7 +91,7 @@ export function describePlan(plan: Plan, settings: Settings, mounted: boolean, r
     )
   }
   if (plan.changingFiles > 0 && mounted) {
-    const what = `${plan.changingFiles} ${plan.changingFiles === 1 ? 'file' : 'files'} on the volume would be replaced or removed`
+    const what = `${formatCount(plan.changingFiles, 'file')} on the volume would be replaced or removed`
     const who = readers.length > 0 ? `, and ${listReaders(readers)} it mounted` : '; no pod has it mounted'
     lines.push(lineOf(readers.length > 0 ? '!' : '•', 'changes', `${what}${who}`))
   }
@@ -110,11 +110,11 @@ function leftOut({ leftOutFiles, leftOutBytes, include, exclude }: Plan): string
     ...(include.length > 0 ? [`--include ${include.join(' ')}`] : []),
     ...(exclude.length > 0 ? [`--exclude ${exclude.join(' ')}`] : []),
   ]
-  return `${count(leftOutFiles, leftOutBytes)} (${filters.join(', ')})`
+  return `${filesOf(leftOutFiles, leftOutBytes)} (${filters.join(', ')})`
 }
 
 function hop(files: number, bytes: number, toMove: number): string {
-  return `${files > 0 ? `holds ${count(files, bytes)}` : 'holds nothing of it'}; ${move(toMove)}`
+  return `${files > 0 ? `holds ${filesOf(files, bytes)}` : 'holds nothing of it'}; ${move(toMove)}`
 }
 
 function move(bytes: number): string {
@@ -122,6 +122,6 @@ function move(bytes: number): string {
   return `${formatBytes(bytes)} to move: ${formatSeconds(bytes / BYTES_PER_SECOND)} at ${formatBytes(BYTES_PER_SECOND)}/s (a link of 2 Gbit/s)`
 }
 
-function count(files: number, bytes: number): string {
-  return `${files} ${files === 1 ? 'file' : 'files'}, ${formatBytes(bytes)}`
+function filesOf(files: number, bytes: number): string {
+  return `${formatCount(files, 'file')}, ${formatBytes(bytes)}`
 }

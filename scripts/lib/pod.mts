@@ -1,10 +1,12 @@
-import { CONTAINER } from './manifest.mts'
+import { CONTAINER } from './labels.mts'
 import type { Condition, ContainerStatus, Event, Pod, TerminatedState } from './objects.mts'
 
-export function isTrue(conditions: readonly Condition[] | undefined, type: string): Condition | undefined {
+/** The condition of this type, where its status is True. */
+export function trueCondition(conditions: readonly Condition[] | undefined, type: string): Condition | undefined {
   return conditions?.find((condition) => condition.type === type && condition.status === 'True')
 }
 
+/** The one that was made last; names decide within a second. */
 export function newestPod(pods: readonly Pod[]): Pod | undefined {
   const at = (pod: Pod) => `${pod.metadata.creationTimestamp} ${pod.metadata.name}`
   return [...pods].sort((a, b) => (at(a) < at(b) ? -1 : 1)).at(-1)
@@ -48,14 +50,17 @@ export function hasLog(pod: Pod): boolean {
   return isRunning(pod) || terminated(pod) !== undefined
 }
 
+/** Whether the mover's container runs. */
 export function isRunning(pod: Pod): boolean {
   return moverOf(pod)?.state?.running !== undefined
 }
 
+/** How the mover's container ended; undefined where it has not. */
 export function terminated(pod: Pod): TerminatedState | undefined {
   return moverOf(pod)?.state?.terminated
 }
 
+/** The status of the mover's container, once the kubelet has one. */
 export function moverOf(pod: Pod): ContainerStatus | undefined {
   return pod.status.containerStatuses?.find((status) => status.name === CONTAINER)
 }

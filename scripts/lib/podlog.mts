@@ -1,7 +1,7 @@
 import { StringDecoder } from 'node:string_decoder'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Kubectl } from './kubectl.mts'
-import { CONTAINER } from './manifest.mts'
+import { CONTAINER } from './labels.mts'
 
 /** The mover writes a line every 10 s. */
 const SILENT_MS = 35_000

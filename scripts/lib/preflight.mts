@@ -27,7 +27,7 @@ export function preflight(session: Session, needs: Needs): Promise<void> {
     }
     if (down)
       throw down.reason === 'no-context'
-        ? unknownContext(settings.context, await contextsOf(session), process.env.KUBECONFIG)
+        ? unknownContext(settings.context, await contextsOf(session), session.kubeconfig)
         : down
 
     const findings = relevant(reports).map((one) => ({ ...one, next: withSettingsNamed(one.next, settings) }))
@@ -91,14 +91,8 @@ function contextsOf({ settings, signal }: Session): Promise<string[]> {
 
 function failureOf(problems: readonly Titled[], again: string): Failure {
   const [only] = problems
+  if (only && problems.length === 1) return new Failure('preflight', only.fact, only.next)
   const lines = problems.flatMap(({ fact, next }) => [`- ${fact}`, `  ${next}`])
-  const failure =
-    only && problems.length === 1
-      ? new Failure(only.fact, only.next)
-      : new Failure(
-          [`${problems.length} problems, nothing was changed`, ...lines].join('\n'),
-          `then run the same command again: ${again}`,
-        )
-  failure.reason = 'preflight'
-  return failure
+  const fact = [`${problems.length} problems, nothing was changed`, ...lines].join('\n')
+  return new Failure('preflight', fact, `then run the same command again: ${again}`)
 }

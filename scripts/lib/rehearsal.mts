@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { Document, isScalar, visit } from 'yaml'
+import { formatCount } from './format.mts'
 import { Kubectl, KubectlError, type Patch } from './kubectl.mts'
 import type { Metadata, PersistentVolume, PersistentVolumeClaim } from './objects.mts'
 import type { Result, Session } from './session.mts'
@@ -26,7 +27,7 @@ export async function rehearse(
   outcome.good = 'dry-run'
   const cluster = new Rehearsal(session)
   const result = await run({ ...session, cluster })
-  const made = `${cluster.made} ${cluster.made === 1 ? 'object' : 'objects'} would be made`
+  const made = `${formatCount(cluster.made, 'object')} would be made`
   if (cluster.alone)
     story.warned(TITLE, `${made} if nothing is there yet; the cluster does not answer, so nothing was checked there`)
   else story.would(TITLE, `${made}${cluster.made > 0 ? ', and the server would take them' : ''}; nothing was changed`)

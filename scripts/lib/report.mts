@@ -1,3 +1,5 @@
+import { formatPrintable } from './format.mts'
+
 /** What a pod of the mover leaves behind as its termination message. */
 export interface MoverDone {
   state: 'done'
@@ -68,9 +70,10 @@ export function parseReport(message: string | undefined): MoverDone | MoverFailu
   }
   if (typeof document !== 'object' || document === null) return undefined
   const found = document as Record<string, unknown>
-  const text = (name: string) => (typeof found[name] === 'string' ? found[name] : '')
+  const text = (name: string) => (typeof found[name] === 'string' ? formatPrintable(found[name]) : '')
   const number = (name: string) => (typeof found[name] === 'number' ? found[name] : 0)
-  const list = (name: string) => (Array.isArray(found[name]) ? found[name].map(String) : [])
+  const list = (name: string) =>
+    Array.isArray(found[name]) ? found[name].map((one) => formatPrintable(String(one))) : []
   const lists = ['missing', 'wrong', 'unknown'].map((name) => [name, list(name)] as const)
   const cut = lists
     .map(([name, names]) => [name, number(`${name}_files`) - names.length] as const)

@@ -1,23 +1,8 @@
-import { refusal } from './failure.mts'
-import { leftoversOf, OURS, podSpecOf } from './leftovers.mts'
-import { CONTAINER } from './manifest.mts'
-import type { Job, Pod } from './objects.mts'
+import { Failure } from './failure.mts'
+import { leftoversOf, OURS } from './leftovers.mts'
 import { Pace, timeoutFailure } from './pace.mts'
 import type { Session } from './session.mts'
-
-/** A Job, or a pod that its Job has left behind. */
-type Work = Job | Pod
-
-/** It moves files of the model. */
-export function isTransfer({ metadata }: Work): boolean {
-  return /^model-(upload-spaces|download-nfs)$/.test(metadata.labels?.['app.kubernetes.io/name'] ?? '')
-}
-
-/** It removes files of the model, and does not only look which. */
-export function isRemoval(work: Work): boolean {
-  const mover = podSpecOf(work).containers.find(({ name }) => name === CONTAINER)
-  return mover?.env?.some(({ name, value }) => name === 'CONFIRMED' && value === 'true') ?? false
-}
+import type { Work } from './work.mts'
 
 /**
  * Refuses to work on the model beside a rival: a transfer and a removal would undo each other's work, and both say ✓.
@@ -37,12 +22,13 @@ export async function refuseBeside(session: Session, isRival: (work: Work) => bo
 }
 
 /** Refuses where anything of this is left. */
-export function refuse({ settings, again }: Session, live: readonly Work[]): void {
+export function refuse({ cluster, settings, again }: Session, live: readonly Work[]): void {
   if (live.length === 0) return
   const names = live.map(({ kind, metadata }) => (kind === 'Job' ? `Job ${metadata.name}` : `pod ${metadata.name}`))
-  throw refusal(
+  const objects = live.map(({ kind, metadata }) => `${kind.toLowerCase()}/${metadata.name}`)
+  throw new Failure(
     'busy',
     `${names.join(' and ')} of ${settings.model} ${live.length === 1 ? 'is' : 'are'} still running`,
-    `wait for the end, or delete what runs; then run the same command again: ${again}`,
+    `wait for the end, or delete what runs: ${cluster.command('delete', ...objects)}; then run the same command again: ${again}`,
   )
 }

@@ -15,6 +15,8 @@ export interface Session {
   cluster: Kubectl
   story: Story
   outcome: Outcome
+  /** The kubeconfig's path where it is not kubectl's own choice. */
+  kubeconfig: string | undefined
   /** The command that goes on where this run is, to paste. */
   again: string
   /** Aborted by Ctrl-C and its like. */

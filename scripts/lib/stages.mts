@@ -1,14 +1,17 @@
 import { withSettingsNamed } from './advice.mts'
 import { Failure, Interrupted } from './failure.mts'
-import { Follower, type JobDone } from './follow.mts'
-import { formatBytes, formatSeconds } from './format.mts'
+import { Follower, type JobDone, JobGone } from './follow.mts'
+import { formatBytes, formatCount, formatSeconds } from './format.mts'
 import { startJob } from './job.mts'
-import { type JobKind, renderJob, renderMover } from './manifest.mts'
+import { KubectlError } from './kubectl.mts'
+import type { JobKind } from './labels.mts'
+import { renderJob, renderMover } from './manifest.mts'
 import type { Metadata } from './objects.mts'
 import { noteMover, type StageOutcome } from './outcome.mts'
-import { isRemoval, refuseBeside } from './rivals.mts'
+import { refuseBeside } from './rivals.mts'
 import type { Result, Session } from './session.mts'
 import { bindStorage } from './storage.mts'
+import { isRemoval } from './work.mts'
 
 /** The claim bound to its volume; says what was done, or why it was done already. */
 export function bindClaim(session: Session): Promise<Result> {
@@ -54,38 +57,50 @@ async function move(session: Session, noted: StageOutcome, kind: JobKind, target
   const { settings, story } = session
   const title = noted.stage
   const mover = await renderMover(settings.namespace)
-  const manifest = await renderJob(kind, settings, mover.metadata.name)
-  await refuseBeside(session, isRemoval)
-  const { job, joined } = await startJob(session, title, manifest, mover)
-  if (!joined) await orTakeBack(session, job, refuseBeside(session, isRemoval))
-  const running = `Job ${job.name} is running already with these settings`
-  if (settings.dryRun) {
-    story.would(title, joined ? `${running}: it would be joined` : `Job ${job.name} would be started`)
-    return { text: target }
+  for (let isFirst = true; ; isFirst = false) {
+    const manifest = await renderJob(kind, settings, mover.metadata.name)
+    await refuseBeside(session, isRemoval)
+    const { job, joined } = await startJob(session, title, manifest, mover)
+    if (!joined) await orTakeBack(session, job, refuseBeside(session, isRemoval))
+    const running = `Job ${job.name} is running already with these settings`
+    if (settings.dryRun) {
+      story.would(title, joined ? `${running}: it would be joined` : `Job ${job.name} would be started`)
+      return { text: target }
+    }
+    story.begun(title, joined ? `${running}: joined` : `Job ${job.name} started`)
+    try {
+      const done = await new Follower(session, job, true).run()
+      noteMover(noted, done)
+      const sentence = done
+        ? result(done, target)
+        : `Job ${job.name} completed; no report of its pod, which knows the numbers, is left`
+      story.done(title, sentence)
+      return { text: done ? `${target} ${done.commit}` : target }
+    } catch (error) {
+      if (!(error instanceof JobGone && error.mayBeDone && isFirst)) throw error
+      story.begun(title, `${error.message}: looking again, which moves nothing that is there`)
+    }
   }
-  story.begun(title, joined ? `${running}: joined` : `Job ${job.name} started`)
-  const done = await new Follower(session, job, true).run()
-  noteMover(noted, done)
-  const sentence = done
-    ? result(done, target)
-    : `Job ${job.name} completed; no report of its pod, which knows the numbers, is left`
-  story.done(title, sentence)
-  return { text: done ? `${target} ${done.commit}` : target }
 }
 
-/** Deletes the Job, which has hardly begun, when what is asked of the cluster fails. */
+/** Deletes the Job, which has hardly begun, when what is asked of the cluster fails; says so where it cannot. */
 async function orTakeBack({ cluster }: Session, job: Metadata, asked: Promise<void>): Promise<void> {
   try {
     await asked
   } catch (error) {
-    await cluster.afterInterruption().deleteJob(job, 'Background')
+    try {
+      await cluster.afterInterruption().deleteJob(job, 'Background')
+    } catch (failure) {
+      if (!(failure instanceof KubectlError && (error instanceof Interrupted || error instanceof Failure))) throw error
+      error.next = `Job ${job.name} goes on in the cluster; to stop it: ${cluster.command('delete', 'job', job.name)}`
+    }
     throw error
   }
 }
 
 function result(done: JobDone, target: string): string {
   const { files, bytes, moved, filesMoved, seconds, commit, earlierPods } = done
-  const what = `${counted(files)}, ${formatBytes(bytes)}, commit ${commit.slice(0, 8)}`
+  const what = `${formatCount(files, 'file')}, ${formatBytes(bytes)}, commit ${commit.slice(0, 8)}`
   // What the pods before it moved is there for the last one, which is the only one that tells.
   const last = `the last of ${earlierPods + 1} pods`
   if (filesMoved === 0)
@@ -93,9 +108,5 @@ function result(done: JobDone, target: string): string {
   const rate = seconds > 0 && moved > 0 ? ` (${formatBytes(moved / seconds)}/s)` : ''
   const by = earlierPods ? `, by ${last}` : ''
   const skipped = `${files - filesMoved} skipped`
-  return `${target} holds ${what}; ${counted(filesMoved)} moved, ${skipped}, ${formatBytes(moved)} in ${formatSeconds(seconds)}${rate}${by}`
-}
-
-function counted(files: number): string {
-  return `${files} ${files === 1 ? 'file' : 'files'}`
+  return `${target} holds ${what}; ${formatCount(filesMoved, 'file')} moved, ${skipped}, ${formatBytes(moved)} in ${formatSeconds(seconds)}${rate}${by}`
 }

@@ -1,4 +1,4 @@
-import { type Failure, refusal } from './failure.mts'
+import { Failure } from './failure.mts'
 import { type Kubectl, KubectlError } from './kubectl.mts'
 import { type ClaimManifest, renderClaim } from './manifest.mts'
 import type { PersistentVolume, PersistentVolumeClaim } from './objects.mts'
@@ -24,6 +24,7 @@ export type StorageDecision =
   | { action: 'wait' }
   | { action: 'refuse'; fact: string; next: string }
 
+/** Looks at both; a volume that may not be read is 'hidden', every other failure is thrown. */
 export async function readStorage(cluster: Kubectl, { pv, pvc }: Settings): Promise<Storage> {
   const [claim, volume] = await Promise.all([
     cluster.find<PersistentVolumeClaim>('pvc', pvc),
@@ -64,25 +65,26 @@ export async function bindStorage(session: Session): Promise<string> {
     const decision = decideStorage(storage, wanted)
     switch (decision.action) {
       case 'refuse':
-        throw refusal('storage', decision.fact, decision.next)
+        throw new Failure('storage', decision.fact, decision.next)
       case 'nothing':
         if (done.length === 0) return `${decision.sentence} (was already)`
         if (settings.dryRun) return `${settings.pvc} would be Bound to ${settings.pv}: ${done.join('; ')}`
         return `${decision.sentence} (${done.join('; ')})`
       case 'release':
-        if (!(await unlessAway(binding.pace, () => release(cluster, settings.pv, decision.resourceVersion)))) break
+        if (!(await unlessAway(session, binding.pace, () => release(cluster, settings.pv, decision.resourceVersion))))
+          break
         done.push(`${settings.pv} was Released: its stale claimRef ${settings.dryRun ? 'goes' : 'is removed'}`)
         binding.begin()
         break
       case 'create':
-        if (!(await unlessAway(binding.pace, () => create(cluster, wanted)))) break
+        if (!(await unlessAway(session, binding.pace, () => create(cluster, wanted)))) break
         done.push(settings.dryRun ? 'the PVC is made' : 'PVC created')
         binding.begin()
         break
       case 'wait':
-        if (late && binding.pace.over) throw await binding.overdue(storage.claim)
         await binding.tell(storage.claim)
     }
+    if (late && binding.pace.over) throw await binding.overdue(storage.claim)
     await binding.pace.wait()
   }
 }
@@ -118,7 +120,7 @@ class Binding {
   async overdue(claim: PersistentVolumeClaim | undefined): Promise<Failure> {
     const { cluster, settings } = this.#session
     const both = cluster.command('describe', `pv/${settings.pv}`, `pvc/${settings.pvc}`)
-    return refusal('storage', await this.#fact(claim), `compare them: ${both}`)
+    return new Failure('storage', await this.#fact(claim), `compare them: ${both}`)
   }
 
   async #fact(claim: PersistentVolumeClaim | undefined): Promise<string> {
@@ -158,8 +160,11 @@ async function release(cluster: Kubectl, pv: string, resourceVersion: string): P
     ])
     return true
   } catch (error) {
-    if (error instanceof KubectlError && (error.reason === 'invalid' || error.reason === 'conflict')) return false
-    throw error
+    if (!(error instanceof KubectlError && (error.reason === 'invalid' || error.reason === 'conflict'))) throw error
+    const now = await cluster.find<PersistentVolume>('pv', pv)
+    // A policy's refusal has the same reason as the failed `test`; of a volume that has not changed it is the last word.
+    if (now?.metadata.resourceVersion === resourceVersion) throw error
+    return false
   }
 }
 
@@ -192,7 +197,7 @@ function brokenVolume({ claim, volume }: Storage, { metadata, spec }: ClaimManif
     if (claim?.status?.phase === 'Bound') return undefined
     const state = claim ? (claim.status?.phase ?? 'Pending') : 'not there'
     return refuse(
-      `PVC ${metadata.name} is ${state}, and looking at PV ${pv} is not permitted, so why cannot be said`,
+      `PVC ${metadata.name} is ${state}; looking at PV ${pv} is not permitted, so the reason is not known`,
       'ask somebody who may read PersistentVolumes to run make fix-pvc',
     )
   }

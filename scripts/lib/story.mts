@@ -1,5 +1,5 @@
 import { phaseLine, progressBar, progressSentence } from './bar.mts'
-import { wrapLine } from './format.mts'
+import { formatPrintable, wrapLine } from './format.mts'
 import type { PodPhase } from './pod.mts'
 import type { Progress } from './progress.mts'
 import type { Terminal } from './terminal.mts'
@@ -117,7 +117,8 @@ export class Story {
     // Where there is no column for titles, the title is the sentence's first word.
     const text = narrow && title !== '' ? `${title} ${sentence}` : sentence
     const room = columns - lineOf(mark, '', '-', width).length
-    const lines = text.split('\n').flatMap((line) => (live ? wrapLine(line, room) : [line]))
+    const plain = text.split('\n').map(formatPrintable)
+    const lines = plain.flatMap((line) => (live ? wrapLine(line, room) : [line]))
     return lines.map((line, i) => lineOf(i === 0 ? mark : ' ', i === 0 && !narrow ? title : '', line, width))
   }
 

@@ -3,11 +3,11 @@ import { diagnoseFailure } from './diagnosis.mts'
 import { runErrand } from './errand.mts'
 import { Failure } from './failure.mts'
 import { formatBytes } from './format.mts'
-import { annotation, type JobKind, jobName } from './manifest.mts'
+import { annotation, type JobKind, jobName } from './labels.mts'
 import type { Job, Pod } from './objects.mts'
 import { noteMover, type StageOutcome } from './outcome.mts'
 import { askPatiently } from './patience.mts'
-import { isTrue } from './pod.mts'
+import { trueCondition } from './pod.mts'
 import { listPaths, type MoverDone } from './report.mts'
 import type { Result, Session } from './session.mts'
 import type { Settings } from './settings.mts'
@@ -22,9 +22,13 @@ export interface Checkpoint {
   sentence: string
   /** What to run when it does not hold, else empty. */
   next: string
+  /** It could not be looked at, and why that is by name: it is neither proved nor disproved. */
+  unknown?: string
 }
 
 const TITLE = 'verify'
+/** The mover's words that disprove; every other failure has looked at nothing. */
+const DISPROOFS = ['mismatch', 'no-evidence', 'other-evidence']
 /** The names of what does not hold, for machines. */
 const CAUSES: Record<string, string> = {
   claim: 'checkpoint-claim',
@@ -49,7 +53,7 @@ export function verifyModel(session: Session): Promise<Result> {
     }
     const found = spaces ? await checkSpaces(session, noted) : await checkVolume(session, noted)
     const checkpoints = found.map((one) => ({ ...one, next: withSettingsNamed(one.next, session.settings) }))
-    noted.checkpoints = checkpoints
+    noted.checkpoints = checkpoints.map(({ title, holds, sentence, next }) => ({ title, holds, sentence, next }))
     const result = verdict(checkpoints, model, spaces ? 'in Spaces' : 'staged')
     const open = checkpoints.filter(({ holds }) => !holds)
     if (open[0]) {
@@ -57,7 +61,8 @@ export function verifyModel(session: Session): Promise<Result> {
         TITLE,
         `${open.length} of ${checkpoints.length} checkpoints of ${model} do not hold: ${open.map(({ title }) => title).join(', ')}`,
       )
-      const all = spaces || open.length === 1 ? open[0].next : 'run make setup-model: it does what is missing, in order'
+      const single = spaces || open.length === 1 || open[0].unknown !== undefined
+      const all = single ? open[0].next : 'run make setup-model: it does what is missing, in order'
       session.story.advice(withSettingsNamed(all, session.settings))
     } else session.story.done(TITLE, `${checkpoints.length} checkpoints hold`)
     return result
@@ -77,21 +82,21 @@ export function verdict(checkpoints: readonly Checkpoint[], model: string, state
   const text = [...lines, last].join('\n')
   const [first] = open
   if (!first) return { text }
-  const { title, sentence: detail, next } = first
-  return { text, problem: { cause: CAUSES[title] ?? title, detail, next } }
+  const { title, sentence: detail, next, unknown } = first
+  return { text, problem: { cause: unknown ?? CAUSES[title] ?? title, detail, next } }
 }
 
-/** The spec's three. */
+/** Claim, files, Jobs. */
 async function checkVolume(session: Session, noted: StageOutcome): Promise<Checkpoint[]> {
   const claim = await checkClaim(session)
   const files = claim.holds ? await checkFiles(session, noted) : notChecked(session, claim)
-  return [claim, files, await checkJobs(session, ['model-upload-spaces', 'model-download-nfs'], files.holds)]
+  return [claim, files, await checkJobs(session, ['model-upload-spaces', 'model-download-nfs'], files)]
 }
 
 /** The same of the bucket, which has no claim and one Job. */
 async function checkSpaces(session: Session, noted: StageOutcome): Promise<Checkpoint[]> {
   const files = await checkFiles(session, noted)
-  return [files, await checkJobs(session, ['model-upload-spaces'], files.holds)]
+  return [files, await checkJobs(session, ['model-upload-spaces'], files)]
 }
 
 async function checkClaim(session: Session): Promise<Checkpoint> {
@@ -114,7 +119,7 @@ async function checkClaim(session: Session): Promise<Checkpoint> {
 
 function notChecked({ settings }: Session, claim: Checkpoint): Checkpoint {
   const sentence = `the files of ${settings.model} cannot be looked at without the claim`
-  return { title: 'files', holds: false, sentence, next: claim.next }
+  return { title: 'files', holds: false, sentence, next: claim.next, unknown: 'checkpoint-files' }
 }
 
 function readFiles(session: Session): Promise<MoverDone | undefined> {
@@ -132,7 +137,8 @@ async function checkFiles(session: Session, noted: StageOutcome): Promise<Checkp
     return { title, holds: true, sentence: agreement(session, done), next: '' }
   } catch (error) {
     if (!(error instanceof Failure) || error.exitCode !== 1) throw error
-    return { title, holds: false, sentence: error.message, next: error.next }
+    const unknown = DISPROOFS.includes(error.reason) ? {} : { unknown: error.reason }
+    return { title, holds: false, sentence: error.message, next: error.next, ...unknown }
   }
 }
 
@@ -150,9 +156,9 @@ function whereOf({ spaces }: Settings): string {
 }
 
 /** The transfers completed, or their TTL has removed them and the evidence says that they did. */
-async function checkJobs(session: Session, kinds: readonly JobKind[], proved: boolean): Promise<Checkpoint> {
+async function checkJobs(session: Session, kinds: readonly JobKind[], files: Checkpoint): Promise<Checkpoint> {
   const title = 'jobs'
-  const states = await Promise.all(kinds.map((kind) => jobState(session, kind, proved)))
+  const states = await Promise.all(kinds.map((kind) => jobState(session, kind, files)))
   const open = states.filter(({ next }) => next)
   return {
     title,
@@ -165,19 +171,25 @@ async function checkJobs(session: Session, kinds: readonly JobKind[], proved: bo
 async function jobState(
   session: Session,
   kind: JobKind,
-  proved: boolean,
+  files: Checkpoint,
 ): Promise<{ sentence: string; next?: string }> {
   const { cluster, settings } = session
   const name = jobName(kind, settings.model)
   const again = `run make ${kind === 'model-upload-spaces' ? 'model-to-spaces' : 'model-to-nfs'}`
   const job = await askPatiently(session, () => cluster.find<Job>('job', name))
-  if (!job || job.metadata.annotations?.[annotation.model] !== settings.model)
-    return proved
-      ? { sentence: `${name} is gone by its TTL, the evidence ${whereOf(settings)} shows that it completed` }
-      : { sentence: `there is no Job ${name} and no evidence that it completed`, next: again }
-  if (isTrue(job.status.conditions, 'Complete'))
+  if (!job || job.metadata.annotations?.[annotation.model] !== settings.model) {
+    if (files.holds)
+      return { sentence: `${name} is gone by its TTL, the evidence ${whereOf(settings)} shows that it completed` }
+    if (files.unknown)
+      return {
+        sentence: `whether ${name}, which is gone, completed is not known: the evidence was not read`,
+        next: files.next,
+      }
+    return { sentence: `there is no Job ${name} and no evidence that it completed`, next: again }
+  }
+  if (trueCondition(job.status.conditions, 'Complete'))
     return { sentence: `${name} completed at ${job.status.completionTime}` }
-  if (!isTrue(job.status.conditions, 'Failed'))
+  if (!trueCondition(job.status.conditions, 'Failed'))
     return { sentence: `${name} is running`, next: `${again}: it joins the Job and waits` }
   const { uid } = job.metadata
   const [pods, events] = await askPatiently(session, () =>

@@ -1,14 +1,18 @@
 import { type Diagnosis, lastClause, permanent, temporary } from './cause.mts'
-import { CONTAINER } from './manifest.mts'
+import { CONTAINER } from './labels.mts'
 import type { Event, Job, Node, Pod } from './objects.mts'
 import { placementProblem } from './placement.mts'
-import { hasLog, isTrue, mayBeLost, moverOf, unscheduledBecause } from './pod.mts'
+import { hasLog, mayBeLost, moverOf, trueCondition, unscheduledBecause } from './pod.mts'
 
 /** Whatever else a registry, or the way to it, says of an image may be different at the next attempt. */
 const NEVER_PULLED =
   /not found|denied|unauthorized|authorization failed|forbidden|no match for platform|manifest unknown|invalid reference|InvalidImageName|ErrImageNeverPull/i
 /** How long an autoscaler takes to say that it adds a node. */
 const AUTOSCALER_SECONDS = 20
+/** How long whoever starts a Job takes to put a ConfigMap back that was removed in that moment. */
+const CONFIGMAP_SECONDS = 5
+const MOUNTING = ['FailedMount', 'FailedAttachVolume']
+const MOUNTED = ['Pulling', 'Pulled', 'Created', 'Started']
 
 /** What keeps a pod that has not ended from its work; undefined where nothing does. `nodes` undefined: they could not be asked. */
 export function diagnoseLivePod(
@@ -19,6 +23,19 @@ export function diagnoseLivePod(
 ): Diagnosis | undefined {
   const own = events.filter((event) => event.involvedObject.uid === pod.metadata.uid)
   return ofNode(job, pod, nodes) ?? ofWaitingContainer(pod, own) ?? ofScheduling(pod, own, nodes) ?? ofMount(pod, own)
+}
+
+/** A queue (Kueue) or somebody holds the Job back: the cluster makes no pod of it. */
+export function diagnoseSuspension({ metadata, spec }: Job): Diagnosis | undefined {
+  if (!spec.suspend) return undefined
+  return {
+    ...temporary(
+      'suspended',
+      `Job ${metadata.name} is suspended: a queue or somebody holds it back`,
+      'it starts when spec.suspend is taken back; see kubectl describe of the Job for who does that',
+    ),
+    patient: true,
+  }
 }
 
 /** Why the Job cannot make a pod: a quota or an admission policy. Undefined when the last attempt went well. */
@@ -42,7 +59,7 @@ function ofNode(job: Job, pod: Pod, nodes: readonly Node[] | undefined): Diagnos
   const { nodeName } = pod.spec
   const { name, deletionTimestamp } = pod.metadata
   const node = nodes?.find(({ metadata }) => metadata.name === nodeName)
-  const silent = nodes ? !isTrue(node?.status.conditions, 'Ready') : isOverdue(deletionTimestamp)
+  const silent = nodes ? !trueCondition(node?.status.conditions, 'Ready') : isOverdue(deletionTimestamp)
   if (!silent) return undefined
   const back = `start node ${nodeName} again; if it is off for good, delete its Node object`
   if (!deletionTimestamp)
@@ -130,13 +147,19 @@ function ofScheduling(pod: Pod, events: readonly Event[], nodes: readonly Node[]
   if (what) return permanent('claim-lost', `PVC ${claim} is Lost: it is ${what.replace(/\.$/, '')}`, bind)
   if (/persistentvolumeclaim/i.test(reason))
     return temporary('claim-pending', `pod ${name} waits for its PVC: ${reason}`, bind)
-  const added = events.findLast((one) => one.reason === 'TriggeredScaleUp')
-  if (added)
-    return temporary(
-      'unschedulable',
-      `pod ${name} waits for a node that is being added: ${added.message}`,
-      'wait: the Job starts when the node is there',
-    )
+  const scaling = events.findLast(
+    ({ reason = '' }) => reason.endsWith('TriggerScaleUp') || reason === 'TriggeredScaleUp',
+  )
+  // A node takes minutes to come, longer than any grace for what may never heal.
+  if (scaling?.reason === 'TriggeredScaleUp')
+    return {
+      ...temporary(
+        'unschedulable',
+        `pod ${name} waits for a node that is being added: ${scaling.message}`,
+        'wait: the Job starts when the node is there',
+      ),
+      patient: true,
+    }
   const never = nodes && placementProblem(nodes, pod.spec)
   return never
     ? {
@@ -156,18 +179,22 @@ function ofScheduling(pod: Pod, events: readonly Event[], nodes: readonly Node[]
 
 function ofMount(pod: Pod, events: readonly Event[]): Diagnosis | undefined {
   if (hasLog(pod)) return undefined
-  const event = events.findLast((one) => one.reason === 'FailedMount' || one.reason === 'FailedAttachVolume')
-  if (!event?.message) return undefined
-  const configMap = /configmap "([^"]+)" not found/.exec(event.message)?.[1]
+  // The image is pulled once the volumes are mounted: what failed before that has healed.
+  const last = events.findLast(({ reason = '' }) => MOUNTING.includes(reason) || MOUNTED.includes(reason))
+  if (!last?.message || !MOUNTING.includes(last.reason ?? '')) return undefined
+  const configMap = /configmap "([^"]+)" not found/.exec(last.message)?.[1]
   if (configMap)
-    return permanent(
-      'no-configmap',
-      `ConfigMap ${configMap} does not exist in namespace ${pod.metadata.namespace}`,
-      'run the same command again with --restart',
-    )
+    return {
+      ...temporary(
+        'no-configmap',
+        `ConfigMap ${configMap} does not exist in namespace ${pod.metadata.namespace}`,
+        'run the same command again with --restart',
+      ),
+      grace: CONFIGMAP_SECONDS,
+    }
   return temporary(
     'mount',
-    `pod ${pod.metadata.name} cannot mount its volume: ${event.message}`,
+    `pod ${pod.metadata.name} cannot mount its volume: ${last.message}`,
     'check the NFS server, the PV and its mount options',
   )
 }

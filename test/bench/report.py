@@ -43,7 +43,13 @@ class Report:
         self._shaped = shaped
         self._notes = notes
         self._summaries = summarize(settings, runs, shaped)
-        self._claims = judge(self._summaries)
+        self._claims = judge(settings, self._summaries)
+
+    @property
+    def failures(self) -> list[str]:
+        """Runs that failed, and claims that were asked for and do not hold or cannot be judged; one line each."""
+        runs = [f"{run.row} {run.contender}: {run.error}" for run in self._runs if run.error]
+        return runs + [f"{claim.text}: {_shortfall(claim)}" for claim in self._claims if claim.failed]
 
     def text(self) -> str:
         """The table, the claims and the notes, as Markdown that also reads well on a terminal."""
@@ -58,7 +64,7 @@ class Report:
             "",
             *_align([["claim", "measured", "bound", "holds"], *(_verdict(claim) for claim in self._claims)]),
         ]
-        failures = [f"FAILED {run.row} {run.contender}: {run.error}" for run in self._runs if run.error]
+        failures = (f"FAILED {failure}" for failure in self.failures)
         return "\n".join([*lines, "", *failures, *(f"note: {note}" for note in self._notes)]).rstrip() + "\n"
 
     def json(self) -> str:
@@ -71,7 +77,7 @@ class Report:
             "shaped": self._shaped,
             "settings": settings,
             "table": [asdict(summary) for summary in self._summaries],
-            "claims": [{**asdict(claim), "holds": claim.holds} for claim in self._claims],
+            "claims": [asdict(claim) for claim in self._claims],
             "runs": [asdict(run) for run in self._runs],
             "notes": self._notes,
         }
@@ -97,8 +103,18 @@ def _cells(summary: Summary) -> list[str]:
 
 
 def _verdict(claim: Claim) -> list[str]:
-    sign = ">=" if claim.is_minimum else "<="
-    return [claim.text, f"{claim.value:.2f}", f"{sign} {claim.bound:g}", "yes" if claim.holds else "NO"]
+    value = "-" if claim.value is None else f"{claim.value:.3f}"
+    outcome = f"{claim.verdict}: {claim.reason}" if claim.reason else claim.verdict
+    return [claim.text, value, _bound(claim), outcome]
+
+
+def _shortfall(claim: Claim) -> str:
+    """Of a claim that failed: what is wrong."""
+    return f"cannot be judged: {claim.reason}" if claim.value is None else f"{claim.value:.3f}, not {_bound(claim)}"
+
+
+def _bound(claim: Claim) -> str:
+    return f"{'>=' if claim.is_minimum else '<='} {claim.bound:g}"
 
 
 def _size(count: int) -> str:

@@ -54,7 +54,10 @@ class Servers:
             answer = subprocess.run(
                 [*self._link.server, *program], stdin=description, capture_output=True, text=True, check=False
             )
-        return [] if answer.returncode == 0 else (answer.stdout or answer.stderr).strip().splitlines()
+        if answer.returncode == 0:
+            return []
+        # Killed, it says nothing: that proves nothing either.
+        return (answer.stdout or answer.stderr).strip().splitlines() or [f"check.py ended with {answer.returncode}"]
 
     def close(self) -> None:
         """Stops both servers."""

@@ -37,7 +37,7 @@ def read_settings(arguments: list[str]) -> Settings:
     parser = argparse.ArgumentParser(
         prog="bench.py",
         description="Measures this pipeline beside the spec's own, s5cmd, and what the link allows.",
-        epilog="Sizes are such as 4GB, 200MB, 10KB, 1GiB. The claim in the README: --size 4GB --turns 3",
+        epilog="Sizes are such as 4GB, 200MB, 10KB, 1GiB. The claims in the README take --size 4GB --turns 3.",
     )
     parser.add_argument("--size", type=size, default="1GB", help="bytes of the model (default %(default)s)")
     parser.add_argument("--turns", type=positive, default=1, help="each contender runs this often; medians are shown")

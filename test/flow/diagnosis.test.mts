@@ -1,11 +1,14 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { parseAllDocuments } from 'yaml'
 import { real } from '../local/cluster.mts'
 import type { Running } from '../local/command.mts'
 import { smallModel } from '../local/model.mts'
 import { createWorld, type World } from '../local/world.mts'
 import {
   claimOfNobody,
+  eventsOf,
   expectEnd,
+  expectSaidAfter,
   expectSaidSoon,
   idOf,
   isUnready,
@@ -23,7 +26,20 @@ import {
 const PATIENCE = ['--grace', '3']
 const ROOM = { cpu: '64', memory: '128Gi' }
 const WORKERS = ['pool-s2vcpu4gb-1', 'pool-s2vcpu4gb-2']
-const alone = ['secret', 'configmap', 'key', 'never', 'now', 'lost', 'quota', 'requota', 'node', 'pulled']
+const alone = [
+  'secret',
+  'configmap',
+  'key',
+  'never',
+  'now',
+  'lost',
+  'quota',
+  'policy',
+  'policy',
+  'node',
+  'eager',
+  'pulled',
+]
 const beside = ['image', 'pending', 'mount', 'oom', 'evicted', 'deleted', 'gone', 'deadline', 'silent', 'timeout']
 let world: World
 let uploads: Uploads
@@ -49,7 +65,8 @@ function editWorkers(edit: (node: Parameters<Parameters<World['kube']['faults'][
 
 describe.skipIf(real)('on the stand-in', () => {
   beforeAll(async () => {
-    world = await createWorld({ models: [...alone, ...beside].map((name) => smallModel({ id: idOf(name) })) })
+    const models = [...alone, ...beside].map((name) => smallModel({ id: idOf(name) }))
+    world = await createWorld({ models, backoffSeconds: 1 })
     uploads = new Uploads(world)
     const done = await world.run('fix-pvc')
     expect(done, done.stderr).toMatchObject({ code: 0 })
@@ -79,6 +96,11 @@ describe.skipIf(real)('on the stand-in', () => {
     test('a ConfigMap that is gone', async () => {
       const change = () => world.kubectl(['delete', 'configmaps', '--all'])
       const running = await startBehind('configmap', [], change)
+      await expectSaidSoon({
+        running,
+        visible: async () => (await eventsOf(world, 'FailedMount', jobOf('configmap'))).length > 0,
+        says: /✗ .*ConfigMap model-mover-\w+ does not exist/,
+      })
       await expectEnd(running, { code: 1, cause: 'no-configmap', last: [/ConfigMap model-mover-/, /--restart/] })
     })
 
@@ -86,6 +108,11 @@ describe.skipIf(real)('on the stand-in', () => {
       const { AWS_ACCESS_KEY_ID } = keys()
       const running = await startBehind('key', [], () => world.putSecret('spaces-credentials', { AWS_ACCESS_KEY_ID }))
       try {
+        await expectSaidSoon({
+          running,
+          visible: () => uploads.podHasFailed('key'),
+          says: /✗ .*AWS_SECRET_ACCESS_KEY/,
+        })
         const last: [RegExp, RegExp] = [/AWS_SECRET_ACCESS_KEY/, /Secret/]
         await expectEnd(running, { code: 1, cause: 'spaces-credentials', last })
       } finally {
@@ -162,10 +189,15 @@ describe.skipIf(real)('on the stand-in', () => {
       } finally {
         world.kube.faults.pauseScheduler(false)
       }
+      await expectSaidSoon({
+        running,
+        visible: async () => (await podsOf(world, jobOf('lost', 'download-nfs'))).some(isUnscheduled),
+        says: /✗ .*PVC lost is Lost/,
+      })
       await expectEnd(running, { code: 1, cause: 'claim-lost', last: [/PVC lost is Lost/, /fix-pvc/] })
     })
 
-    test('a quota that takes no pod, from the start and at a retry', async () => {
+    test('what takes no pod: a quota, from the start, and a policy, at a retry', async () => {
       const why =
         'exceeded quota: small, requested: requests.memory=2Gi, used: requests.memory=0, limited: requests.memory=1Gi'
       world.kube.faults.refusePods(why)
@@ -173,24 +205,28 @@ describe.skipIf(real)('on the stand-in', () => {
         const running = uploads.start('quota', PATIENCE)
         await expectSaidSoon({
           running,
-          visible: async () => (await uploads.refusals('quota')) > 0,
+          visible: () => uploads.isRefused('quota'),
           says: /^ +the cluster refuses the Job's pods: .*exceeded quota: small/m,
         })
         await expectEnd(running, { code: 1, cause: 'pod-refused', last: [/exceeded quota: small/, /raise the quota/] })
       } finally {
         world.kube.faults.refusePods(undefined)
       }
-      const { running, pod } = await uploads.startHeld('requota', PATIENCE)
-      world.kube.faults.refusePods(why)
+      const { running, pod } = await uploads.startHeld('policy', PATIENCE)
+      world.kube.faults.refusePods('admission webhook "images.example" denied the request: python is not allowed')
       try {
         world.kube.faults.killPod(world.namespace, pod.metadata.name)
         await running.says(/the Job tries again/)
         await expectSaidSoon({
           running,
-          visible: async () => (await uploads.refusals('requota')) > 0,
-          says: /the cluster refuses the Job's pods/,
+          visible: () => uploads.isRefused('policy'),
+          says: /the cluster refuses the Job's pods: admission webhook "images\.example" denied the request: python/,
         })
-        await expectEnd(running, { code: 1, cause: 'pod-refused', last: [/exceeded quota: small/, /raise the quota/] })
+        await expectEnd(running, {
+          code: 1,
+          cause: 'pod-refused',
+          last: [/python is not allowed/, /correct the policy/],
+        })
       } finally {
         world.kube.faults.refusePods(undefined)
       }
@@ -227,6 +263,42 @@ describe.skipIf(real)('on the stand-in', () => {
     })
   })
 
+  describe('a Job of which a dead pod is Terminating', () => {
+    /** Makes the Job of the run as somebody would who replaces pods at once: ours waits for the end of the old one. */
+    async function makeEager(name: string): Promise<void> {
+      const shown = await uploads.start(name, ['--dry-run']).outcome
+      expect(shown, shown.stderr).toMatchObject({ code: 0 })
+      const { manifests } = JSON.parse(shown.stdout) as { manifests: string }
+      for (const manifest of parseAllDocuments(manifests).map((document) => document.toJS())) {
+        if (manifest.kind === 'Job') {
+          delete manifest.spec.podFailurePolicy
+          manifest.spec.podReplacementPolicy = 'TerminatingOrFailed'
+        }
+        await world.kubectl(['create', '-f', '-'], manifest)
+      }
+    }
+
+    test('is done, and not Complete before that has ended', async () => {
+      await makeEager('eager')
+      const { running, pod } = await uploads.startHeld('eager', ['--grace', '600'])
+      const node = pod.spec.nodeName ?? ''
+      world.kube.faults.cutNode(node, { power: true })
+      try {
+        world.kube.faults.evictFromNode(node)
+        uploads.open('eager')
+        await expectSaidSoon({
+          running,
+          visible: async () => (await uploads.pods('eager')).some(({ status }) => status.phase === 'Succeeded'),
+          says: new RegExp(`has done its work, but is not Complete while pod ${pod.metadata.name} is Terminating on`),
+        })
+      } finally {
+        world.kube.faults.restoreNode(node)
+      }
+      const done = await running.outcome
+      expect(done, done.stderr).toMatchObject({ code: 0 })
+    })
+  })
+
   describe.concurrent('side by side', () => {
     test('an image that cannot be pulled', async () => {
       const running = uploads.start('image', [], { MOVER_IMAGE: 'registry.invalid/no-such:1' })
@@ -257,7 +329,11 @@ describe.skipIf(real)('on the stand-in', () => {
       expect(bound, bound.stderr).toMatchObject({ code: 0 })
       const args = ['--model', idOf('mount'), '--pvc', 'nowhere', '--json', ...PATIENCE]
       const running = world.start('model-to-nfs', args)
-      await running.says(/^ +pod \S+ cannot mount its volume: /m)
+      await expectSaidSoon({
+        running,
+        visible: async () => (await eventsOf(world, 'FailedMount', jobOf('mount', 'download-nfs'))).length > 0,
+        says: /^ +pod \S+ cannot mount its volume: /m,
+      })
       await expectEnd(running, { code: 1, cause: 'mount', last: [/cannot mount its volume/, /mount options/] })
     })
 
@@ -265,7 +341,7 @@ describe.skipIf(real)('on the stand-in', () => {
       const { running, pod } = await uploads.startHeld('oom')
       await uploads.patchJob('oom', { backoffLimit: 0 })
       world.kube.faults.killPod(world.namespace, pod.metadata.name, 'OOMKilled')
-      await expectSaidSoon({ running, visible: () => uploads.hasFailed('oom'), says: /✗ .*memory limit of 3Gi/ })
+      await expectSaidSoon({ running, visible: () => uploads.podHasFailed('oom'), says: /✗ .*memory limit of 3Gi/ })
       const said = await expectEnd(running, {
         code: 1,
         cause: 'out-of-memory',
@@ -279,7 +355,11 @@ describe.skipIf(real)('on the stand-in', () => {
       await uploads.patchJob('evicted', { backoffLimit: 0 })
       const message = 'The node was low on resource: ephemeral-storage. Threshold quantity: 1Gi, available: 512Mi. '
       world.kube.faults.evictPod(world.namespace, pod.metadata.name, message)
-      await expectSaidSoon({ running, visible: () => uploads.hasFailed('evicted'), says: /✗ .*was evicted from node/ })
+      await expectSaidSoon({
+        running,
+        visible: () => uploads.podHasFailed('evicted'),
+        says: /✗ .*was evicted from node/,
+      })
       await expectEnd(running, {
         code: 1,
         cause: 'evicted',
@@ -304,7 +384,14 @@ describe.skipIf(real)('on the stand-in', () => {
 
     test('a deleted Job', async () => {
       const { running } = await uploads.startHeld('gone')
-      await world.kubectl(['delete', 'job', jobOf('gone')])
+      await Promise.all([
+        expectSaidSoon({
+          running,
+          visible: async () => !(await uploads.isThere('gone')),
+          says: /✗ .*was deleted while it ran/,
+        }),
+        world.kubectl(['delete', 'job', jobOf('gone')]),
+      ])
       await expectEnd(running, { code: 1, cause: 'job-deleted', last: [/was deleted while it ran/, /start it again/] })
     })
 
@@ -318,13 +405,14 @@ describe.skipIf(real)('on the stand-in', () => {
 
     test("the mover's own words; under --quiet with its last lines", async () => {
       const running = uploads.start('nowhere', ['--quiet'])
+      await expectSaidSoon({ running, visible: () => uploads.podHasFailed('nowhere'), says: /✗ .*acme\/nowhere/ })
       const said = await expectEnd(running, { code: 1, cause: 'no-model', last: [/acme\/nowhere/, /id|token/] })
       expect(said.match(/acme\/nowhere/g), 'said once').toHaveLength(1)
     })
 
     test('no progress: told, and not the end', async () => {
       const { running } = await uploads.startHeld('silent', PATIENCE)
-      await running.says(/^ +pod \S+ has made no progress for 20 s, in phase \w+$/m)
+      await expectSaidAfter(running, 20, /^ +pod \S+ has made no progress for 20 s, in phase \w+$/m)
       uploads.open('silent')
       const done = await running.outcome
       expect(done, done.stderr).toMatchObject({ code: 0 })
@@ -332,6 +420,7 @@ describe.skipIf(real)('on the stand-in', () => {
 
     test('our own timeout: the Job goes on, and how to come back', async () => {
       const { running } = await uploads.startHeld('timeout', ['--timeout', '8'])
+      await expectSaidAfter(running, 8, /✗ .*is not done after 8 s/)
       const said = await expectEnd(running, {
         code: 124,
         cause: 'timeout',

@@ -137,6 +137,33 @@ test('machines are told of it too, and whether the server was asked', async () =
   expect(new Set(document.stages.map(({ state }) => state))).toEqual(new Set(['dry-run']))
 })
 
+test('what the server would refuse fails here, too', async () => {
+  await limitJobs(true)
+  try {
+    const args = ['--model', 'acme/too-many', '--dry-run', '--json']
+    const { code, stdout, stderr } = await world.run('model-to-spaces', args)
+    expect(code, stderr).toBe(1)
+    expect(JSON.parse(stdout)).toMatchObject({ state: 'failed', cause: 'forbidden' })
+    expect(stderr).toMatch(/✗ .*exceeded quota: none/)
+    expect(stderr).not.toContain('the server would take')
+  } finally {
+    await limitJobs(false)
+  }
+})
+
+/** A quota by which the namespace takes no Job. */
+async function limitJobs(on: boolean): Promise<void> {
+  const why =
+    'exceeded quota: none, requested: count/jobs.batch=1, used: count/jobs.batch=0, limited: count/jobs.batch=0'
+  if (!real) world.kube.faults.refuseObjects('jobs', on ? why : undefined)
+  else if (on) {
+    await world.kubectl(['create', 'quota', 'none', '--hard=count/jobs.batch=0'])
+    // The server says something else until it has counted what is there.
+    const counted = async () => (await world.object('quota', 'none'))?.status
+    await expect.poll(counted, { timeout: 30_000 }).toHaveProperty('hard')
+  } else await world.kubectl(['delete', 'quota', 'none'])
+}
+
 test('without a server the manifests are printed all the same, and that they are not checked is said', async () => {
   if (real) return
   await world.kube.stopApi()

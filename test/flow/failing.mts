@@ -37,6 +37,13 @@ export async function podsOf(world: World, job: string): Promise<SeenPod[]> {
   return (JSON.parse(text) as { items: SeenPod[] }).items
 }
 
+/** What the events of a kind say of a Job or its pods, by the name that they all begin with. */
+export async function eventsOf(world: World, reason: string, job: string): Promise<string[]> {
+  const text = await world.kubectl(['get', 'events', `--field-selector=reason=${reason}`, '-o', 'json'])
+  const { items } = JSON.parse(text) as { items: { involvedObject: { name: string }; message: string }[] }
+  return items.filter(({ involvedObject }) => involvedObject.name.startsWith(job)).map(({ message }) => message)
+}
+
 export const idOf = (name: string) => `acme/${name}`
 export const jobOf = (name: string, hop = 'upload-spaces') => `model-${hop}-acme--${name}`
 
@@ -76,11 +83,20 @@ export class Uploads {
     await this.#world.kubectl(['patch', 'job', jobOf(name), '--type=merge', `--patch=${JSON.stringify({ spec })}`])
   }
 
-  /** How often the cluster refused to make the Job's pods, by its events. */
-  async refusals(name: string): Promise<number> {
-    const fields = `involvedObject.name=${jobOf(name)},reason=FailedCreate`
-    const found = await this.#world.kubectl(['get', 'events', `--field-selector=${fields}`, '-o', 'name'])
-    return found.split('\n').length - 1
+  /** Whether the cluster has refused to make the Job's pods, by its events. */
+  async isRefused(name: string): Promise<boolean> {
+    return (await eventsOf(this.#world, 'FailedCreate', jobOf(name))).length > 0
+  }
+
+  /** Whether the API shows that a pod of the run has ended badly; the Job's own end comes behind it. */
+  async podHasFailed(name: string): Promise<boolean> {
+    return (await this.pods(name)).some(hasFailed)
+  }
+
+  /** Whether the Job is there and not being deleted. */
+  async isThere(name: string): Promise<boolean> {
+    const job = await this.#world.object('job', jobOf(name))
+    return job !== undefined && job.metadata.deletionTimestamp === undefined
   }
 
   async hasFailed(name: string): Promise<boolean> {
@@ -104,6 +120,11 @@ export async function podOnce(world: World, job: string, wanted: (pod: SeenPod) 
   return found as SeenPod
 }
 
+export function hasFailed({ status }: SeenPod): boolean {
+  const ended = status.containerStatuses?.[0]?.state.terminated
+  return status.phase === 'Failed' || (ended !== undefined && ended.exitCode !== 0)
+}
+
 export function isRunning({ status }: SeenPod): boolean {
   return status.containerStatuses?.[0]?.state.running !== undefined
 }
@@ -113,6 +134,13 @@ export async function expectSaidSoon({ running, visible, says }: Expected): Prom
   const said = running.says(says).then(() => Date.now())
   const shown = until(visible).then(() => Date.now())
   expect((await said) - (await shown), 'milliseconds from the state to the message').toBeLessThan(SOON_MS)
+}
+
+/** The same of a state that the API shows so many seconds from now on, as nothing happens until then. */
+export async function expectSaidAfter(running: Running, seconds: number, says: RegExp): Promise<void> {
+  const began = Date.now()
+  await running.says(says)
+  expect(Date.now() - began, 'milliseconds from now to the message').toBeLessThan(seconds * 1000 + SOON_MS)
 }
 
 /** Demands the end of a run: its exit code, its last two lines, and the cause in its JSON document. */

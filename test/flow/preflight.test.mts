@@ -1,6 +1,7 @@
 import { mkdir, rm, symlink } from 'node:fs/promises'
 import path from 'node:path'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { which } from 'zx'
 import { real } from '../local/cluster.mts'
 import { smallModel } from '../local/model.mts'
 import { createWorld, type World } from '../local/world.mts'
@@ -39,6 +40,9 @@ const keys = () => ({ AWS_ACCESS_KEY_ID: world.s3.accessKey, AWS_SECRET_ACCESS_K
 test('all is well: one line, and a warning for the missing hf-token', async () => {
   const done = await world.run('fix-pvc')
   expect(done, done.stderr).toMatchObject({ code: 0 })
+  expect(done.stderr, 'which cluster').toMatch(
+    new RegExp(`^fix-pvc +${world.pvc} -> ${world.pv}, in ${world.context}/${world.namespace}$`, 'm'),
+  )
   expect(done.stderr).toMatch(/^✓ preflight +5 checks in \d+\.\d s$/m)
   const moved = await world.run('model-to-spaces', ['--model', model.id])
   expect(moved, moved.stderr).toMatchObject({ code: 0 })
@@ -143,7 +147,7 @@ describe('before the first change', () => {
     }
   })
 
-  test('kubectl or envsubst that is not installed, with how to get it, before anything else', async () => {
+  test('kubectl that is not installed, before anything else; envsubst, together with all else', async () => {
     const bin = path.join(world.dir, 'bin')
     await mkdir(bin)
     try {
@@ -152,6 +156,12 @@ describe('before the first change', () => {
       const done = await world.run('setup-model', ['--model', model.id], { env: { PATH: bin } })
       expect(done, done.stderr).toMatchObject({ code: 1 })
       expect(done.stderr).toMatch(/kubectl is not installed \(https:.*\n.*envsubst is not installed \(part of gettext/)
+
+      await symlink(await which('kubectl'), path.join(bin, 'kubectl'))
+      const said = await setup({ PATH: bin, NAMESPACE: 'no-such-place' })
+      expect(said).toMatch(/✗ preflight +[23] problems, nothing was changed/)
+      expect(said).toContain('envsubst is not installed')
+      expect(said).toContain('there is no namespace no-such-place')
     } finally {
       await rm(bin, { recursive: true })
     }

@@ -43,6 +43,9 @@ describe('one model, from an empty cluster on', () => {
     const done = await world.run('make', ['setup-model'], { env: { MODEL: model.id } })
     expect(done, done.stderr).toMatchObject({ code: 0 })
     expect(world.moved).toEqual(before)
+    expect(done.stderr).toMatch(/✓ storage .* \(was already\)$/m)
+    for (const hop of ['to Spaces', 'to NFS'])
+      expect(done.stderr).toMatch(new RegExp(`✓ ${hop} .*; it was there already, nothing moved$`, 'm'))
     await expectStaged(world, model)
   })
 

@@ -1,7 +1,7 @@
 import { mkdir } from 'node:fs/promises'
 import path from 'node:path'
 import { Running } from './command.mts'
-import { type Kube, startKube } from './kube.mts'
+import { type Kube, type KubeOptions, startKube } from './kube.mts'
 
 /** A Kubernetes for one test file: the embedded stand-in, or the one that the developer's kubeconfig names. */
 export interface Cluster {
@@ -20,15 +20,21 @@ export const python = path.resolve(import.meta.dirname, '../../.venv/bin')
 /** Whether the suite runs on a real cluster (`make e2e`). */
 export const real = process.env.E2E === '1'
 
-/** Opens the real cluster under E2E=1, starts an embedded one otherwise. `context` is the embedded one's name. */
-export function openCluster(dir: string, context: string): Promise<Cluster> {
-  return real ? openReal(dir) : openEmbedded(dir, context)
+/** What may be chosen of the embedded one. */
+export type ClusterOptions = Pick<KubeOptions, 'context' | 'backoffSeconds'>
+
+/** Opens the real cluster under E2E=1, starts an embedded one otherwise. */
+export function openCluster(dir: string, options: ClusterOptions): Promise<Cluster> {
+  return real ? openReal(dir) : openEmbedded(dir, options)
 }
 
-async function openEmbedded(parent: string, context: string): Promise<Cluster> {
+async function openEmbedded(
+  parent: string,
+  { context = 'stand-in', backoffSeconds = 10 }: ClusterOptions,
+): Promise<Cluster> {
   const dir = path.join(parent, 'kube')
   await mkdir(dir)
-  const kube = await startKube({ dir, python, context })
+  const kube = await startKube({ dir, python, context, backoffSeconds })
   const close = async () => {
     await kube.close()
     if (kube.unknownCalls.length > 0) throw new Error(`unknown to the stand-in: ${JSON.stringify(kube.unknownCalls)}`)

@@ -88,7 +88,8 @@ export async function startKube(options: KubeOptions): Promise<Kube> {
   const scheduler = new Scheduler(store, new Recorder(store, 'default-scheduler'))
   const kubelet = new Kubelet(store, new Recorder(store, 'kubelet'), { dir, python, nfsFolder })
   const access = new Access()
-  const server = new ApiServer(store, new Resources(store), access, kubelet)
+  const resources = new Resources(store)
+  const server = new ApiServer(store, resources, access, kubelet)
   await server.start()
 
   const config = join(dir, 'kubeconfig')
@@ -100,7 +101,7 @@ export async function startKube(options: KubeOptions): Promise<Kube> {
     url: server.url,
     unknownCalls: server.unknownCalls,
     nfsFolder,
-    faults: new Faults(store, { kubelet, scheduler, jobController }),
+    faults: new Faults(store, { kubelet, scheduler, jobController, resources }),
     deny: (...denials) => access.deny(...denials),
     stopApi: () => server.stop(),
     startApi: () => server.start(),

@@ -28,6 +28,8 @@ export interface WorldOptions {
   pv?: string
   pvc?: string
   bucket?: string
+  /** The delay before a failed pod's first retry, of the embedded Kubernetes; 10 by default, as in every other. */
+  backoffSeconds?: number
 }
 
 export interface RunOptions {
@@ -38,7 +40,13 @@ export interface RunOptions {
 
 /** As much of an object as tests look at. */
 export interface KubeObject {
-  metadata: { name: string; uid: string; resourceVersion: string; annotations?: Record<string, string> }
+  metadata: {
+    name: string
+    uid: string
+    resourceVersion: string
+    annotations?: Record<string, string>
+    deletionTimestamp?: string
+  }
   spec: Record<string, unknown>
   status: { phase?: string; conditions?: Condition[] }
 }
@@ -84,7 +92,7 @@ export async function createWorld(options: WorldOptions = {}): Promise<World> {
     const volume = path.join(dir, 'volume')
     await Promise.all([mkdir(volume), mkdir(path.join(dir, 'home'))])
 
-    const cluster = await openCluster(dir, options.context ?? 'stand-in')
+    const cluster = await openCluster(dir, options)
     cleanup.push(() => cluster.close())
     const { host } = cluster
     const hub = await startHub({ host, repos: options.models ?? [], tokens: options.tokens ?? {} })

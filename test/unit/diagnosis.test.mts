@@ -153,7 +153,7 @@ describe('a pod that waits', () => {
       'a ConfigMap volume',
       pod({ state: { waiting: { reason: 'ContainerCreating' } } }),
       [event('p', 'FailedMount', 'MountVolume.SetUp failed for volume "mover" : configmap "model-mover-1" not found')],
-      { cause: 'no-configmap', detail: /model-mover-1/, next: /--restart/, fatal: true },
+      { cause: 'no-configmap', detail: /model-mover-1/, next: /--restart/, fatal: false },
     ],
     [
       'an NFS server',
@@ -259,7 +259,15 @@ describe('a pod that waits', () => {
     const added = event('p', 'TriggeredScaleUp', 'pod triggered scale-up: [{pool-large 0->1 (max: 3)}]')
     const growing = diagnoseWaiting({ job: job(), pods: [waiting], events: [added], nodes: [node({ memory: '1Gi' })] })
     expect(growing).toMatchObject({ detail: expect.stringMatching(/node that is being added: .*pool-large 0->1/) })
-    expect(growing).not.toHaveProperty('grace')
+    expect(growing, 'a node takes longer to come than any grace').toMatchObject({ patient: true })
+    const full = event('p', 'NotTriggerScaleUp', 'pod did not trigger scale-up: 1 max node group size reached')
+    const stuck = diagnoseWaiting({
+      job: job(),
+      pods: [waiting],
+      events: [added, full],
+      nodes: [node({ memory: '1Gi' })],
+    })
+    expect(stuck).toMatchObject({ ...never, grace: 20 })
   })
 
   test('for a node that is silent', () => {
@@ -294,6 +302,25 @@ describe('a pod that waits', () => {
   test('is not said to wait when its predecessor can never run', () => {
     const broken = failed({ exitCode: 128, reason: 'StartError', message: 'exec: "python": not found' })
     expect(diagnoseWaiting({ job: job(), pods: [broken], events: [] })).toMatchObject({ cause: 'cannot-start' })
+  })
+
+  test('for a queue that holds its Job back', () => {
+    const held = job()
+    held.spec.suspend = true
+    expect(diagnoseWaiting({ job: held, pods: [], events: [] })).toMatchObject({
+      cause: 'suspended',
+      detail: expect.stringContaining('is suspended'),
+      fatal: false,
+      patient: true,
+    })
+  })
+
+  test('not for a mount that has come about since', () => {
+    const creating = pod({ state: { waiting: { reason: 'ContainerCreating' } } })
+    const missed = event('p', 'FailedMount', 'MountVolume.SetUp failed for volume "mover" : configmap "m" not found')
+    const look = (...events: Event[]) => diagnoseWaiting({ job: job(), pods: [creating], events })
+    expect(look(event('p', 'Scheduled', 'assigned'), missed)).toMatchObject({ cause: 'no-configmap' })
+    expect(look(missed, event('p', 'Pulling', 'Pulling image "x"'))).toBeUndefined()
   })
 
   test('to be made again: a quota that was lowered meanwhile, until a pod is made', () => {

@@ -1,6 +1,6 @@
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import { Follower } from '../../scripts/lib/follow.mts'
-import { KubectlError } from '../../scripts/lib/kubectl.mts'
+import { type Kubectl, KubectlError } from '../../scripts/lib/kubectl.mts'
 import type { Job, Metadata, Pod } from '../../scripts/lib/objects.mts'
 import { transferOptions } from '../../scripts/lib/options.mts'
 import type { Session } from '../../scripts/lib/session.mts'
@@ -39,10 +39,10 @@ function pod(name: string, exitCode: number, message?: object): Pod {
   }
 }
 
-type Look = { job: Job; pods: Pod[] } | Error
+type Look = { job: Job | undefined; pods: Pod[] } | Error
 
-/** Follows a Job that looks like this, one look after the other; the last one stays. */
-async function follow(looks: Look[], args: string[] = []) {
+/** Follows a Job that looks like this, one look after the other; the last one stays. `log`: the lines of each pod's. */
+async function follow(looks: Look[], args: string[] = [], more: object = {}, log: string[] = []) {
   const said: string[] = []
   const asked: string[] = []
   let count = 0
@@ -58,13 +58,20 @@ async function follow(looks: Look[], args: string[] = []) {
       return now instanceof Error ? [] : now.pods
     },
     events: async () => [],
-    followLog: async () => ({ code: 0, stdout: '', stderr: '' }),
+    followLog: async (...[, , , onChunk]: Parameters<Kubectl['followLog']>) => {
+      for (const [i, line] of log.entries()) onChunk(Buffer.from(`2026-01-01T00:00:${10 + i}Z ${line}\n`))
+      return { code: 0, stdout: '', stderr: '' }
+    },
     command: (...words: string[]) => words.join(' '),
+    ...more,
   }
+  const settings = readSettings('x', [...transferOptions], ['--model', 'a/b', ...args], {})
+  const story = new Story((text) => said.push(text))
+  story.quiet = settings.quiet
   const session = {
     cluster,
-    settings: readSettings('x', [...transferOptions], ['--model', 'a/b', ...args], {}),
-    story: new Story((text) => said.push(text)),
+    settings,
+    story,
     again: 'AGAIN',
     signal: new AbortController().signal,
   } as unknown as Session
@@ -107,14 +114,96 @@ describe('a Job that is followed', () => {
     expect(said).toMatch(/Job j goes on in the cluster; to stop it: delete job j\n +follow it again: AGAIN\n$/)
   })
 
+  test('is asked for its pods again once it has ended: the list may be older than its end', async () => {
+    let lists = 0
+    const list = async () => (++lists === 1 ? [] : [pod('p', 0, DONE)])
+    const { end } = await follow([{ job: job([complete]), pods: [] }], [], { list })
+    expect(end).toMatchObject({ moved: 4, filesMoved: 2 })
+  })
+
+  test('without its events where those may not be listed', async () => {
+    const { end } = await follow(
+      [
+        { job: job(), pods: [] },
+        { job: job([complete]), pods: [pod('p', 0, DONE)] },
+      ],
+      [],
+      {
+        events: async () => {
+          throw new KubectlError('forbidden', 'events is forbidden', 'ask')
+        },
+      },
+    )
+    expect(end).toMatchObject({ state: 'done' })
+  })
+
+  test('and is gone was deleted, unless nobody has looked for as long as its TTL', async () => {
+    const there = { job: job(), pods: [] }
+    there.job.spec.ttlSecondsAfterFinished = 3600
+    const gone = { job: undefined, pods: [] }
+    const { end } = await follow([there, gone])
+    expect(end).toMatchObject({ message: 'Job j was deleted while it ran', mayBeDone: false })
+    const clock = vi.spyOn(Date, 'now')
+    const slept = await follow([there, gone], [], {
+      events: async () => {
+        clock.mockReturnValue(performance.timeOrigin + 4_000_000_000)
+        return []
+      },
+    })
+    clock.mockRestore()
+    expect(slept.end).toMatchObject({
+      message: expect.stringMatching(/is gone since .* removed by its TTL, or deleted/),
+      mayBeDone: true,
+    })
+  })
+
   test('when nobody answers at the timeout: nothing is claimed, and why is said', async () => {
     const away = new KubectlError('unreachable', 'the cluster of context c does not answer: refused', 'check')
     const { end, said } = await follow([{ job: job(), pods: [] }, away], ['--timeout', '1'])
     expect(end).toMatchObject({ reason: 'timeout', exitCode: 124 })
     expect((end as Error).message).toMatch(
-      /^whether Job j is done after 1 s is not known: for [\d.]+ s the cluster of context c does not answer: refused$/,
+      /^Job j was not seen to end within 1 s: for the last [\d.]+ s the cluster of context c does not answer: refused$/,
     )
     expect(said).toContain('goes on in the cluster, if it is not done; to stop it')
     expect(said.match(/to stop it/g)).toHaveLength(1)
+  })
+})
+
+describe('the log of a pod that fails', () => {
+  const own = Array.from({ length: 12 }, (_, i) => `line ${i + 1}`)
+  const progress = 'progress 45% 45/100 B - MB/s eta - files 0/1 phase moving'
+  // What the mover ends with is ours to say; its progress is a line that passes.
+  const log = [...own.slice(0, 6), progress, ...own.slice(6), 'failed: the repository is gated', 'next: ask for access']
+  const pods = [pod('p', 64, GATED)]
+  const live: Pod = {
+    ...pod('p', 0),
+    status: {
+      phase: 'Running',
+      containerStatuses: [{ name: 'mover', state: { running: { startedAt: '2026-01-01T00:00:10Z' } } }],
+    },
+  }
+  const linesOf = (said: string) => said.split('\n').map((line) => line.trim())
+
+  test.each([
+    ['has ended when it is first looked at', []],
+    ['is followed until it ends', [{ job: job(), pods: [live] }]],
+  ])('is told once, in order, where the pod %s', async (_, before: Look[]) => {
+    const { end, said } = await follow([...before, { job: job([failed], { failed: 1 }), pods }], [], {}, log)
+    expect(end).toMatchObject({ reason: 'gated' })
+    expect(linesOf(said).filter((line) => line.startsWith('line '))).toEqual(own)
+    expect(said).not.toContain('ask for access')
+  })
+
+  test('is told under --quiet by its last ten lines, once', async () => {
+    const { end, said } = await follow([{ job: job([failed], { failed: 1 }), pods }], ['--quiet'], {}, log)
+    expect(end).toMatchObject({ reason: 'gated' })
+    expect(linesOf(said)).toEqual([...own.slice(-10), ''])
+  })
+
+  test('has the words of the mover where its report got lost', async () => {
+    for (const quiet of [[], ['--quiet']]) {
+      const { said } = await follow([{ job: job([failed], { failed: 1 }), pods: [pod('p', 1)] }], quiet, {}, log)
+      expect(linesOf(said).slice(-3)).toEqual(['failed: the repository is gated', 'next: ask for access', ''])
+    }
   })
 })

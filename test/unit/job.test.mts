@@ -1,10 +1,11 @@
 import { describe, expect, test } from 'vitest'
 import { decide, differences } from '../../scripts/lib/job.mts'
-import { annotation, type JobManifest } from '../../scripts/lib/manifest.mts'
-import type { Job } from '../../scripts/lib/objects.mts'
+import { annotation } from '../../scripts/lib/labels.mts'
+import type { JobManifest } from '../../scripts/lib/manifest.mts'
+import type { EnvVar, Job, JobSpec } from '../../scripts/lib/objects.mts'
 
-function spec(revision: string) {
-  const env = [
+function spec(revision: string): JobSpec {
+  const env: EnvVar[] = [
     { name: 'REVISION', value: revision },
     { name: 'JOB_UID', valueFrom: {} },
   ]
@@ -13,7 +14,8 @@ function spec(revision: string) {
 }
 
 function wanted(model = 'Org/M.1', revision = 'main'): JobManifest {
-  const metadata = { name: 'job', namespace: 'ns', labels: {}, annotations: { [annotation.model]: model } }
+  const annotations = { [annotation.model]: model, [annotation.run]: 'ours' }
+  const metadata = { name: 'job', namespace: 'ns', labels: {}, annotations }
   return { apiVersion: 'batch/v1', kind: 'Job', metadata, spec: spec(revision) }
 }
 
@@ -22,22 +24,33 @@ interface Found {
   revision?: string
   ended?: 'Complete' | 'Failed'
   deleting?: boolean
+  run?: string
+  /** A Job that removes, and whether it was begun. */
+  removal?: 'suspended' | 'running'
 }
 
-function found({ model = 'Org/M.1', revision = 'main', ended, deleting }: Found): Job {
-  return {
+function found({ model = 'Org/M.1', revision = 'main', ended, deleting, run, removal }: Found): Job {
+  const there: Job = {
     kind: 'Job',
     metadata: {
       name: 'job',
       uid: 'u',
       resourceVersion: '1',
       creationTimestamp: '2026-01-01T00:00:00Z',
-      ...(model === null ? {} : { annotations: { [annotation.model]: model } }),
+      annotations: {
+        ...(model === null ? {} : { [annotation.model]: model }),
+        ...(run === undefined ? {} : { [annotation.run]: run }),
+      },
       ...(deleting ? { deletionTimestamp: '2026-01-01T00:00:00Z' } : {}),
     },
     spec: spec(revision),
     status: { conditions: ended ? [{ type: ended, status: 'True' }] : [{ type: 'Suspended', status: 'False' }] },
   }
+  if (removal) {
+    there.spec.suspend = removal === 'suspended'
+    there.spec.template.spec.containers[0]?.env?.push({ name: 'CONFIRMED', value: 'true' })
+  }
+  return there
 }
 
 describe('under the name of the wanted Job there is', () => {
@@ -57,6 +70,10 @@ describe('under the name of the wanted Job there is', () => {
     ['one that failed', found({ ended: 'Failed', revision: 'v1' }), false, 'replace'],
     ['one that is being deleted', found({ deleting: true }), true, 'wait-until-gone'],
     ['one that is done and being deleted', found({ ended: 'Complete', deleting: true }), false, 'wait-until-gone'],
+    ['our own, made by a call whose answer got lost', found({ run: 'ours' }), false, 'follow'],
+    ['another run’s with the same settings', found({ run: 'theirs' }), false, 'join'],
+    ['a removal that was not begun', found({ removal: 'suspended' }), false, 'wait-until-resumed'],
+    ['a removal that runs', found({ removal: 'running' }), false, 'refuse', /CONFIRMED/],
     ['one that runs for another model', found({ model: 'org/m-1' }), false, 'refuse', /another model, org\/m-1/],
     ['one that runs for another model, to be restarted', found({ model: 'org/m-1' }), true, 'refuse'],
     [

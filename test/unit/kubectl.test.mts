@@ -46,6 +46,16 @@ describe('what kubectl said is put into', () => {
     ['Unable to connect to the server: net/http: TLS handshake timeout', 'unreachable', /TLS handshake/],
     ['Error from server (ServiceUnavailable): apiserver not ready', 'unreachable', /not ready/],
     ['Error from server: etcdserver: request timed out', 'unreachable', /etcdserver/],
+    [
+      'Error from server (InternalError): error when creating "STDIN": Internal error occurred: failed calling webhook "validate.kyverno.svc-fail": failed to call webhook: Post "https://kyverno-svc.kyverno.svc:443/validate": dial tcp 10.1.2.3:443: connect: connection refused',
+      'webhook',
+      /webhook of the cluster of context demo does not answer: .*kyverno/,
+    ],
+    [
+      'Error from server (Forbidden): error when creating "STDIN": admission webhook "policy.example" denied the request: no',
+      'forbidden',
+      /denied the request/,
+    ],
     ['error: You must be logged in to the server (Unauthorized)', 'unauthorized', /logged in/],
     ['bash: exec: kubectl: not found', 'other', /not found/],
     ['', 'other', /it said nothing/],

@@ -69,3 +69,12 @@ test.each<[string, Parameters<typeof leftoversOf>[0], string[][]]>([
     [[], [], [], ['model-mover-abcdef0123']],
   ],
 ])('%s', (_, found, expected) => expect(names(found)).toEqual(expected))
+
+test('a removal that was never begun keeps transfers out, and goes with the next removal', () => {
+  const removal = job('model-clean-nfs', 'a/b')
+  removal.spec.suspend = true
+  const env = [{ name: 'CONFIRMED', value: 'true' }]
+  removal.spec.template.spec.containers = [{ name: 'mover', image: 'x', env, resources: {} }]
+  expect(leftoversOf([removal], 'a/b').live).toEqual([removal])
+  expect(leftoversOf([removal], 'a/b', true)).toMatchObject({ live: [], jobs: [removal] })
+})

@@ -1,6 +1,6 @@
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import { progressBar, progressSentence } from '../../scripts/lib/bar.mts'
-import { formatBytes, formatSeconds, wrapLine } from '../../scripts/lib/format.mts'
+import { formatBytes, formatList, formatPrintable, formatSeconds, wrapLine } from '../../scripts/lib/format.mts'
 import { type Progress, parseProgress } from '../../scripts/lib/progress.mts'
 import { parseQuantity } from '../../scripts/lib/quantity.mts'
 import { listPaths, parseReport } from '../../scripts/lib/report.mts'
@@ -236,6 +236,25 @@ describe('a terminal', () => {
     expect(shown(false).match(/\d %/g)).toEqual(['1 %', '7 %'])
   })
 
+  test('elsewhere has a line every ten seconds, however little has moved', () => {
+    vi.useFakeTimers({ toFake: ['performance'] })
+    try {
+      const said: string[] = []
+      const story = new Story((text) => said.push(text))
+      const second = (now: number) => {
+        said.length = 0
+        const line = `progress 1% ${now}/9000 B - MB/s eta - files 0/1 phase moving`
+        story.progress(parseProgress(line) as Progress)
+        vi.advanceTimersByTime(1000)
+        return said.length > 0
+      }
+      const told = Array.from({ length: 61 }, (_, now) => now).filter(second)
+      expect(told).toEqual([0, 10, 20, 30, 40, 50, 60])
+    } finally {
+      vi.useRealTimers()
+    }
+  })
+
   test("draws a pod's phase too, below what is told meanwhile; elsewhere it is a sentence", () => {
     const shown = (live: boolean, columns = 60) => {
       const said: string[] = []
@@ -253,3 +272,16 @@ describe('a terminal', () => {
     ])
   })
 })
+
+test('a name draws no lines of ours, and moves no cursor', () => {
+  expect(formatPrintable('a\n✓ verdict\u001b[31m\tb\u009b')).toBe('a\\x0a✓ verdict\\x1b[31m\tb\\x9b')
+  const said: string[] = []
+  new Story((text) => said.push(text)).detail('two\nlines, and\u001b[2K one word')
+  expect(said.join('')).toBe(`${' '.repeat(13)}two\n${' '.repeat(13)}lines, and\\x1b[2K one word\n`)
+})
+
+test.each([
+  [['a'], 'a'],
+  [['a', 'b', 'c'], 'a, b, c'],
+  [['a', 'b', 'c', 'd', 'e'], 'a, b, c and 2 more'],
+])('three of %j: %s', (names, list) => expect(formatList(names, 3)).toBe(list))

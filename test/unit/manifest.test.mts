@@ -2,14 +2,8 @@ import { readFileSync } from 'node:fs'
 import { readdir, readFile } from 'node:fs/promises'
 import { describe, expect, test } from 'vitest'
 import { parse } from 'yaml'
-import {
-  annotation,
-  type JobKind,
-  renderClaim,
-  renderJob,
-  renderMover,
-  settingsOf,
-} from '../../scripts/lib/manifest.mts'
+import { annotation, type JobKind } from '../../scripts/lib/labels.mts'
+import { renderClaim, renderJob, renderMover, settingsOf } from '../../scripts/lib/manifest.mts'
 import { type OptionName, options } from '../../scripts/lib/options.mts'
 import { readSettings } from '../../scripts/lib/settings.mts'
 

@@ -2,7 +2,6 @@ import { describe, expect, test } from 'vitest'
 import {
   claimFindings,
   kubectlFindings,
-  listReaders,
   permissionFindings,
   secretFindings,
   serverFindings,
@@ -12,6 +11,7 @@ import { Kubectl } from '../../scripts/lib/kubectl.mts'
 import type { JobSpec, Node, PersistentVolumeClaim, Taint } from '../../scripts/lib/objects.mts'
 import { jobPermissions, missingPermissions } from '../../scripts/lib/permissions.mts'
 import { placementProblem } from '../../scripts/lib/placement.mts'
+import { listReaders } from '../../scripts/lib/readers.mts'
 import { readSettings } from '../../scripts/lib/settings.mts'
 
 const cluster = new Kubectl('demo', 'team')

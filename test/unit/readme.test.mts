@@ -25,15 +25,12 @@ test('troubleshooting has every cause that a run can end with, and no other', as
   const { stdout } = await $({ quiet: true })`.venv/bin/python -c ${program}`
   const ofMover = stdout.trim().split(' ')
   const ofScripts = [
-    ...scripts.matchAll(/(?:permanent|temporary|refusal|KubectlError)\(\s*'([a-z-]+)'/g),
+    ...scripts.matchAll(/(?:permanent|temporary|Failure|super|KubectlError)\(\s*'([a-z-]+)'/g),
     ...scripts.matchAll(/\bcause: '([a-z-]+)'/g),
     ...scripts.matchAll(/'(checkpoint-[a-z]+)'/g),
     ...(/export type KubectlReason =((?:\n {2}\| '[a-z-]+')+)/.exec(scripts)?.[1] ?? '').matchAll(/'([a-z-]+)'/g),
-    ...scripts.matchAll(/(?:\.|override )reason = '([a-z-]+)'/g),
   ].map(([, cause = '']) => cause)
-  // The name of what has none of its own.
-  const named = ofScripts.filter((cause) => cause !== 'failed')
-  expect(rows.map(({ cause }) => cause).sort()).toEqual([...new Set([...ofMover, ...named])].sort())
+  expect(rows.map(({ cause }) => cause).sort()).toEqual([...new Set([...ofMover, ...ofScripts])].sort())
 })
 
 test.each(rows)('troubleshooting quotes $cause from the code', ({ words }) => {
@@ -54,3 +51,27 @@ test('every target that the README names is there', async () => {
   for (const [, target] of readme.matchAll(/(?:`|^ {4}|\$\()make (?:-s )?([a-z][a-z0-9-]+)/gm))
     expect(makefile, target).toMatch(new RegExp(`^${target}:`, 'm'))
 })
+
+test('layout names every flow test that `make e2e` leaves out', async () => {
+  const config = await readFile('vitest.config.mts', 'utf8')
+  const [, list = ''] = /STAND_INS = \[([^\]]*)\]/.exec(config) ?? []
+  const [, said = ''] = /`make e2e`: test\/flow on (.*?)\n {4}\S/s.exec(readme) ?? []
+  const leftOut = [...list.matchAll(/'([a-z-]+\*)'/g)].map(([, name = '']) => name)
+  const named = [...said.matchAll(/\(([a-z*, -]+)\)/g)].flatMap(([, names = '']) => names.split(', '))
+  expect(named.map((name) => (name.endsWith('*') ? name : `${name}*`)).sort()).toEqual(leftOut.sort())
+})
+
+test('every link within the README has its heading', () => {
+  const headings = [...readme.matchAll(/^#+ (.+)$/gm)].map(([, heading = '']) => anchorOf(heading))
+  const links = [...readme.matchAll(/\]\(#([^)]*)\)/g)].map(([, anchor = '']) => anchor)
+  expect(links, 'that there are links at all').toContain('settings')
+  expect(links.filter((anchor) => !headings.includes(anchor))).toEqual([])
+})
+
+/** As GitHub makes them. */
+function anchorOf(heading: string): string {
+  return heading
+    .toLowerCase()
+    .replaceAll(/[^\p{L}\p{N} _-]/gu, '')
+    .replaceAll(' ', '-')
+}

@@ -1,8 +1,10 @@
 import { spawnSync } from 'node:child_process'
 import { describe, expect, test } from 'vitest'
 import { Failure } from '../../scripts/lib/failure.mts'
+import { wantsHelp } from '../../scripts/lib/flags.mts'
 import { type Option, type OptionName, options } from '../../scripts/lib/options.mts'
-import { type Environment, nearest, readSettings, wantsHelp } from '../../scripts/lib/settings.mts'
+import { type Environment, readSettings } from '../../scripts/lib/settings.mts'
+import { nearest } from '../../scripts/lib/spelling.mts'
 
 const ALL = Object.keys(options) as OptionName[]
 

@@ -2,7 +2,8 @@ import { beforeEach, describe, expect, test } from 'vitest'
 import { runErrand } from '../../scripts/lib/errand.mts'
 import { startJob } from '../../scripts/lib/job.mts'
 import { Kubectl, KubectlError, type KubectlReason, type Patch } from '../../scripts/lib/kubectl.mts'
-import { annotation, type JobManifest, renderJob, renderMover } from '../../scripts/lib/manifest.mts'
+import { annotation } from '../../scripts/lib/labels.mts'
+import { type JobManifest, renderJob, renderMover } from '../../scripts/lib/manifest.mts'
 import type { Job, Metadata } from '../../scripts/lib/objects.mts'
 import { type OptionName, options } from '../../scripts/lib/options.mts'
 import { Outcome } from '../../scripts/lib/outcome.mts'
@@ -77,7 +78,15 @@ function sessionOf(...args: string[]): Session {
   const story = new Story((text) => {
     said += text
   })
-  return { settings, cluster, story, outcome: new Outcome(), again: 'again', signal: new AbortController().signal }
+  return {
+    settings,
+    cluster,
+    story,
+    outcome: new Outcome(),
+    kubeconfig: undefined,
+    again: 'again',
+    signal: new AbortController().signal,
+  }
 }
 
 async function wanted(...args: string[]): Promise<JobManifest> {

@@ -1,7 +1,11 @@
 import { describe, expect, test } from 'vitest'
+import { KubectlError } from '../../scripts/lib/kubectl.mts'
 import type { ClaimManifest } from '../../scripts/lib/manifest.mts'
 import type { PersistentVolume, PersistentVolumeClaim } from '../../scripts/lib/objects.mts'
-import { decideStorage, type Storage } from '../../scripts/lib/storage.mts'
+import type { Session } from '../../scripts/lib/session.mts'
+import { readSettings } from '../../scripts/lib/settings.mts'
+import { bindStorage, decideStorage, type Storage } from '../../scripts/lib/storage.mts'
+import { Story } from '../../scripts/lib/story.mts'
 
 const wanted: ClaimManifest = {
   apiVersion: 'v1',
@@ -127,4 +131,35 @@ describe('claim and volume:', () => {
     expect(decision).toMatchObject({ action })
     expect(JSON.stringify(decision)).toMatch(words)
   })
+})
+
+test('a policy that refuses the patch of a Released volume has the last word; a volume that changed is looked at again', async () => {
+  const refused = new KubectlError('invalid', 'the policy says no', 'ask')
+  const released = (resourceVersion: string) => {
+    const found = volume('Released', 'ns/c')
+    return { ...found, metadata: { ...found.metadata, resourceVersion } }
+  }
+  const bind = async (versions: string[]) => {
+    const patched: unknown[] = []
+    const cluster = {
+      find: async (kind: string) =>
+        kind === 'pv' ? released(versions.length > 1 ? (versions.shift() ?? '') : (versions[0] ?? '')) : undefined,
+      patch: async (_kind: string, _name: string, operations: unknown) => {
+        patched.push(operations)
+        throw refused
+      },
+    }
+    const settings = readSettings('x', ['pv', 'pvc', 'namespace'], ['--pv', 'v', '--pvc', 'c', '--namespace', 'ns'], {})
+    const session = { cluster, settings, story: new Story(() => {}), signal: new AbortController().signal }
+    await expect(bindStorage(session as unknown as Session)).rejects.toBe(refused)
+    return patched
+  }
+  expect(await bind(['7'])).toEqual([
+    [
+      { op: 'test', path: '/metadata/resourceVersion', value: '7' },
+      { op: 'remove', path: '/spec/claimRef' },
+    ],
+  ])
+  // Looked at, changed when it was looked at behind the refusal, and then no more.
+  expect(await bind(['7', '8'])).toHaveLength(2)
 })

@@ -4,6 +4,7 @@ import { nodes, pods } from './kinds.mts'
 import type { Kubelet } from './kubelet.mts'
 import { type Node, type Pod, setCondition, timestamp } from './objects.mts'
 import type { Delays, PodRun } from './pod-run.mts'
+import type { Resources } from './resources.mts'
 import type { Scheduler } from './scheduler.mts'
 import type { Store } from './store.mts'
 
@@ -13,6 +14,7 @@ interface Parts {
   kubelet: Kubelet
   scheduler: Scheduler
   jobController: JobController
+  resources: Resources
 }
 
 /** The states of a cluster that a user must be told about, brought about on purpose. */
@@ -109,6 +111,11 @@ export class Faults {
   /** Refuses the Jobs' pods with this message, as a quota or an admission webhook does; undefined lets them pass again. */
   refusePods(message: string | undefined): void {
     this.#parts.jobController.refusePods(message)
+  }
+
+  /** Refuses new objects of a kind (`jobs`) with this message, as a quota of their number does, whoever makes them; access reviews know nothing of it. */
+  refuseObjects(plural: string, message: string | undefined): void {
+    this.#parts.resources.refuse(plural, message)
   }
 
   #run(namespace: string, name: string): PodRun {

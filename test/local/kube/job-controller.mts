@@ -194,7 +194,8 @@ export class JobController {
       this.#recorder.record(job, {
         type: 'Warning',
         reason: 'FailedCreate',
-        message: `Error creating: pods "${base}" is forbidden: ${this.#refusal}`,
+        // A webhook speaks for itself, all else is put by the server.
+        message: `Error creating: ${/^admission webhook /.test(this.#refusal) ? '' : `pods "${base}" is forbidden: `}${this.#refusal}`,
       })
       return undefined
     }

@@ -30,9 +30,17 @@ export class Resources {
   readonly #store: Store
   /** What each field manager last applied, by uid and manager (the real API keeps it in managedFields). */
   readonly #applied = new Map<string, Json>()
+  /** What admission says to new objects of a kind, by its plural. */
+  readonly #refusals = new Map<string, string>()
 
   constructor(store: Store) {
     this.#store = store
+  }
+
+  /** Refuses new objects of a kind with this message; undefined takes them again. */
+  refuse(plural: string, message: string | undefined): void {
+    if (message === undefined) this.#refusals.delete(plural)
+    else this.#refusals.set(plural, message)
   }
 
   create(kind: Kind, namespace: string | undefined, body: KubeObject, options: WriteOptions): KubeObject {
@@ -53,6 +61,11 @@ export class Resources {
     applyDefaults(kind, object)
     prepare(kind, object)
     validateCreate(kind, object)
+    const refusal = this.#refusals.get(kind.plural)
+    if (refusal !== undefined) {
+      const what = `${kind.plural}${kind.group && `.${kind.group}`} "${metadata.name}"`
+      throw forbidden(`${what} is forbidden: ${refusal}`, { name: metadata.name, kind: kind.plural })
+    }
     return this.#store.create(kind, object, options)
   }
 
