@@ -19,6 +19,7 @@ const STAND_INS = [
   'blips*',
   'hostile*',
   'login-helper*',
+  'nodes*',
   'clean*',
   'diagnosis*',
   'repair*',

@@ -1,3 +1,5 @@
+// A Kubernetes of its own: it shares nothing with scripts/lib/quantity.mts, so that neither can hide the other's mistake.
+
 const factors: Record<string, number> = {
   n: 1e-9,
   u: 1e-6,
