@@ -188,9 +188,17 @@ describe.concurrent('a proxy', () => {
   test.for([
     ['of another kind', 'socks5://127.0.0.1:1080'],
     ['that is no address', 'http://'],
+    ['with a slash in its password', 'http://user:hidden/word@127.0.0.1:3128'],
+    ['with a slash behind the digits of its password', 'http://user:12/hidden-word@127.0.0.1:3128'],
+    ['with a hash in its password', 'user:hidden#word@127.0.0.1:3128'],
+    ['with a question mark in its password', 'http://user:hidden?word@127.0.0.1:3128'],
+    ['on a port that is none', 'http://127.0.0.1:hidden'],
+    ['on a port that is too large', 'http://127.0.0.1:65536'],
   ])('%s', async ([, address], { newRig }) => {
     const rig = await newRig({ models: [model] })
-    const { detail } = await rig.mustFail('upload', 64, 'bad-settings', { env: { HTTPS_PROXY: address } })
-    expect(detail).toContain('HTTPS_PROXY')
+    const end = await rig.runMover('upload', { env: { HTTPS_PROXY: address } })
+    expect(end, end.log).toMatchObject({ code: 64, message: { cause: 'bad-settings' } })
+    expect(end.message?.detail).toContain('HTTPS_PROXY')
+    expect(end.log + JSON.stringify(end.message)).not.toContain('hidden')
   })
 })
