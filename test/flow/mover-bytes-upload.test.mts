@@ -174,6 +174,7 @@ describe.concurrent('wrong bytes from the Hub that stay', () => {
       patch: cause === 'stalled' ? impatient(0.2) : QUICK,
     })
     expect(detail).toContain('the Hub')
+    expect(detail).toContain('model.safetensors')
     rig.expectNotUploaded()
     expect(rig.objects()).not.toContain('model.safetensors')
   })
