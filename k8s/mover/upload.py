@@ -467,6 +467,7 @@ class Upload:
             first=len(etags),
             digest=digest,
             on_bytes=lambda count: self._progress.move(file.path, count),
+            unsaved=0 if sink.resumable else file.size,
         )
 
     def _read_back(self, file: HubFile, stored: Stored) -> Transfer:
