@@ -1,5 +1,6 @@
 import { mkdir, rm, stat } from 'node:fs/promises'
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
+import { bytesOf, contentOf } from '../local/content.mts'
 import { dieAfter, gate, runAfter } from '../local/faults.mts'
 import type { HubRepo } from '../local/hub.mts'
 import { seededBytes } from '../local/model.mts'
@@ -278,7 +279,18 @@ test('an unfinished upload is aborted when its newest part is older than 15 minu
   const elsewhere = rig.bucket.startUpload('models/acme/mixed-other/model.safetensors', {})
   elsewhere.initiated = new Date(0)
   rig.spaces.faults.clear()
-  await forks.mustRun('upload')
+  // A server that says of every page that it is the last.
+  rig.spaces.faults.add({
+    match: ({ operation }) => operation === 'ListMultipartUploads',
+    act: async ({ request, carryOut }) => {
+      request.query.set('max-uploads', '2')
+      const { body, ...given } = await carryOut()
+      const page = body ? String(await bytesOf(body)) : ''
+      return { ...given, body: contentOf(page.replace('<IsTruncated>true', '<IsTruncated>false')) }
+    },
+  })
+  const { log } = await forks.mustRun('upload')
+  expect(log).toContain(`as a run elsewhere may be at them: ${live.length}`)
   const left = [...rig.bucket.uploads.keys()]
   expect(left.sort()).toEqual([...live, elsewhere.id].sort())
   expect(left).not.toContain(old[0])
