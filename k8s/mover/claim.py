@@ -63,6 +63,8 @@ class Claim:
         """
         plan = self._ledger.read_plan()
         if plan is not None:
+            if not self._is_own(plan):
+                self._take_back(proofs, set(plan.known))
             self._demand_own(plan, "began to move")
             return
         found = self._spaces.read(UPLOAD_SENTINEL)
@@ -71,6 +73,7 @@ class Claim:
             raise Failure("spaces-unsteady", f"another run removed what this one knew of {self._settings.model}")
         if not self._is_own(now):
             self._withdraw_overwritten(now, proofs)
+            self._take_back(proofs, {file.path for file in now.files})
         self._demand_own(now, "finished")
 
     def may_clear(self, listing: Listing) -> bool:
@@ -134,6 +137,16 @@ class Claim:
             # Of no Job: a run that comes later resolves its own commit.
             self._put_plan(now, "", {})
             self._spaces.delete(UPLOAD_SENTINEL)
+
+    def _take_back(self, proofs: Mapping[str, Proof], theirs: set[str]) -> None:
+        """Removes what this run wrote too late for the other one to know of: nobody else would, and a server would load both."""
+        if proofs.keys() <= theirs:
+            return
+        objects = self._spaces.listing().objects
+        for path in sorted(proofs.keys() - theirs):
+            if proofs[path].covers(objects.get(path)):
+                print(f"removing {path}: another run has taken over, without it", flush=True)
+                self._spaces.delete(path)
 
     def _is_own(self, other: Plan | Evidence) -> bool:
         own = (self._commit, self._include, self._exclude)

@@ -28,6 +28,7 @@ def _transient(next: str, tries: int = 8) -> Cause:
     return Cause(False, next, tries)
 
 
+BETWEEN = "check what stands between the pod and the server, such as a proxy"
 SAME_COMMAND = "run the same command again: it goes on where this run stopped"
 
 CAUSES: dict[str, Cause] = {
@@ -70,8 +71,9 @@ CAUSES: dict[str, Cause] = {
         "run make model-to-spaces for this model: it finds and mends what is wrong in Spaces"
     ),
     # the bytes
-    "wrong-bytes": _permanent("run the same command again later; if it stays, the source itself is damaged"),
-    "wrong-answer": _permanent("check what stands between the pod and the server, such as a proxy", tries=3),
+    "wrong-bytes": _permanent("run the same command again later; if it stays, the source itself is damaged", tries=6),
+    # As many as last for 10 s: a page of a proxy that starts anew is gone by then.
+    "wrong-answer": _permanent(BETWEEN, tries=6),
     "short-body": _transient(SAME_COMMAND),
     "stalled": _transient(SAME_COMMAND),
     "connection": _transient("check that the node reaches the server, then run the same command again"),
@@ -112,6 +114,12 @@ class Failure(Exception):
         self.row = CAUSES[cause]
         self.next = next or self.row.next
         self.retry_after = retry_after
+        self.given_up = False
+
+    def tell(self, path: str) -> None:
+        """Says in its detail what it is about."""
+        if path not in self.detail:
+            self.detail += f" ({path})"
 
     @property
     def exit_code(self) -> int:

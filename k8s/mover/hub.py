@@ -25,6 +25,11 @@ from web import Web, retry_after
 SIDE = "the Hub"
 REDIRECTS = 5
 REDIRECT = (301, 302, 303, 307, 308)
+DISABLED = "Access to this resource is disabled."
+# From here on the Hub's list of names beside a commit may be cut short: huggingface_hub does not trust it either.
+NAMES_LIMIT = 50_000
+# What a list may take of the pod's memory; the Hub advises 100,000 at most.
+MOST_ENTRIES = 300_000
 
 
 @dataclass(frozen=True)
@@ -50,37 +55,32 @@ class Hub:
 
     def resolve(self, revision: str) -> str:
         """The commit (40 hex) that a branch, tag or commit stands for now."""
+
+        def ask() -> str:
+            commit = self._info(revision).get("sha")
+            if not isinstance(commit, str) or not re.fullmatch(r"[0-9a-f]{40}", commit):
+                raise Failure("wrong-answer", f"the Hub named no commit for revision {revision!r} of {self._model}")
+            return commit
+
         try:
-            info = retry(lambda: self._json(self._api("revision", revision))[0], self._stop)
+            return retry(ask, self._stop)
         except Failure as failure:
             if failure.cause != "no-revision":
                 raise
             raise Failure("no-revision", f"{self._model} has no revision {revision!r} on the Hub") from failure
-        commit = info.get("sha") if isinstance(info, dict) else None
-        if not isinstance(commit, str) or not re.fullmatch(r"[0-9a-f]{40}", commit):
-            raise Failure("wrong-answer", f"the Hub named no commit for revision {revision!r} of {self._model}")
-        return commit
 
     def files(self, commit: str) -> list[HubFile]:
         """All files of a commit, checked against the repository's own list of names, so that a page that is lost is noticed.
 
         Their paths are as the Hub gives them: check_paths before any of them comes near a file system.
         """
-        url: str | None = f"{self._api('tree', commit)}?recursive=true&expand=false"
-        entries: list[Any] = []
-        seen: set[str] = set()
-        while url is not None:
-            if url in seen:
-                raise Failure("wrong-answer", f"the Hub's list of {self._model} leads back to a page that was read")
-            seen.add(url)
-            page, url = retry(lambda url=url: self._json(url), self._stop)  # type: ignore[misc]
-            entries += page if isinstance(page, list) else [page]
-        try:
-            files = [_hub_file(entry) for entry in entries if entry["type"] != "directory"]
-        except (KeyError, TypeError, ValueError) as error:
-            raise Failure("wrong-answer", f"the Hub's list of {self._model} cannot be read: {error!r}") from error
-        self._compare_names(commit, {file.path for file in files})
-        return sorted(files, key=lambda file: file.path)
+
+        def ask() -> list[HubFile]:
+            files = self._tree(commit)
+            self._compare_names(commit, {file.path for file in files})
+            return sorted(files, key=lambda file: file.path)
+
+        return retry(ask, self._stop)
 
     def probe(self, commit: str, file: HubFile) -> None:
         """Asks for access to one file: a gated repository's listing is open, so a listing proves nothing."""
@@ -107,6 +107,15 @@ class Hub:
         self, commit: str, file: HubFile, start: int, view: memoryview, on_chunk: Callable[[memoryview], None]
     ) -> None:
         """Fills `view` with the file's bytes from `start`; one try, as the caller owns the retry. Raises Failure."""
+        try:
+            self._fetch(commit, file, start, view, on_chunk)
+        except Failure as failure:
+            failure.tell(file.path)
+            raise
+
+    def _fetch(
+        self, commit: str, file: HubFile, start: int, view: memoryview, on_chunk: Callable[[memoryview], None]
+    ) -> None:
         whole = start == 0 and len(view) == file.size
         headers = {"Accept-Encoding": "identity"}
         if not whole:
@@ -120,6 +129,37 @@ class Hub:
         count = self._web.read_into(SIDE, response, view, on_chunk)
         if count < len(view):
             raise Failure("short-body", f"the Hub sent {count} of {len(view)} bytes of {file.path}")
+
+    def _tree(self, commit: str) -> list[HubFile]:
+        url: str | None = f"{self._api('tree', commit)}?recursive=true&expand=false"
+        files: list[HubFile] = []
+        seen: set[str] = set()
+        entries = 0
+        while url is not None:
+            if url in seen:
+                raise Failure("wrong-answer", f"the Hub's list of {self._model} leads back to a page that was read")
+            seen.add(url)
+            count, page, url = retry(lambda url=url: self._page(url), self._stop)  # type: ignore[misc]
+            files += page
+            entries += count
+            if entries > MOST_ENTRIES:
+                raise Failure(
+                    "hostile-listing",
+                    f"{self._model} has more than {MOST_ENTRIES} files and folders",
+                    next="stage a repository with fewer files",
+                )
+        return files
+
+    def _page(self, url: str) -> tuple[int, list[HubFile], str | None]:
+        """How many entries a page has, the files among them, and the address of the next page."""
+        page, following = self._json(url)
+        try:
+            files = [_hub_file(entry) for entry in page if entry["type"] != "directory"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise Failure("wrong-answer", f"the Hub's list of {self._model} cannot be read: {error!r}") from error
+        if not page and following:
+            raise Failure("wrong-answer", f"the Hub's list of {self._model} has an empty page that is not its last")
+        return len(page), files, following
 
     def _open(self, commit: str, file: HubFile, headers: dict[str, str]) -> BaseHTTPResponse:
         """A streamed answer for the file. Its signed link is kept for the next part, and asked for anew when it has expired."""
@@ -167,14 +207,21 @@ class Hub:
             raise Failure("short-body", f"the Hub announced {announced} bytes of {file.path}, {length} were asked for")
 
     def _compare_names(self, commit: str, names: set[str]) -> None:
-        info = retry(lambda: self._json(self._api("revision", commit))[0], self._stop)
-        siblings = info.get("siblings") if isinstance(info, dict) else None
+        """Demands that the tree lacks no name that the commit's own list has. Raises Failure("wrong-answer")."""
+        siblings = retry(lambda: self._info(commit), self._stop).get("siblings")
+        # The Hub and its mirrors always give it: what does not is something else.
         if not isinstance(siblings, list):
-            return
+            raise Failure("wrong-answer", f"the Hub gave no list of names for {self._model} at {commit[:8]}")
         listed = {str(entry.get("rfilename") if isinstance(entry, dict) else entry) for entry in siblings}
-        differing = sorted(listed ^ names)
+        differing = listed - names
+        if 0 < len(siblings) < NAMES_LIMIT:
+            differing |= names - listed
         if differing:
-            raise Failure("wrong-answer", f"the Hub's two lists of {self._model} differ, first in {differing[0]!r}")
+            raise Failure("wrong-answer", f"the Hub's two lists of {self._model} differ, first in {min(differing)!r}")
+
+    def _info(self, revision: str) -> dict[str, Any]:
+        info, _ = self._json(self._api("revision", revision))
+        return info if isinstance(info, dict) else {}
 
     def _api(self, kind: str, revision: str) -> str:
         return f"{self._endpoint}/api/models/{self._model}/{kind}/{quote(revision, safe='')}"
@@ -241,6 +288,12 @@ class Hub:
                 next=f"ask for access at {page}, or put a token that has access into Secret hf-token (key HF_TOKEN), "
                 "then run the same command again",
             )
+        if message == DISABLED:
+            return Failure(
+                "hub-denied",
+                f"the Hub has disabled {self._model}",
+                next="see the model's Hub page, or stage another model",
+            )
         if status == 401 and (self._token and (code != "RepoNotFound" or "nvalid" in message)):
             return Failure("bad-token", "the Hub does not accept the token in Secret hf-token")
         if code == "RevisionNotFound":
@@ -252,8 +305,11 @@ class Hub:
                 "the token in Secret hf-token may not see it" if self._token else "it is private and there is no token"
             )
             return Failure("no-model", f"the Hub has no model {self._model}, or {token}")
-        if status == 403:
+        if status == 403 and self._token:
             return Failure("hub-denied", f"the Hub refuses {what} to the token in Secret hf-token")
+        if status == 403:
+            words = "put a token with read access to this repository into Secret hf-token, key HF_TOKEN"
+            return Failure("hub-denied", f"the Hub refuses {what} without a token", next=words)
         return Failure("wrong-answer", f"the Hub answered {status} for {what}")
 
 

@@ -94,7 +94,7 @@ class MultipartSink:
         self._on_again = on_again
         self._agreement = Agreement(file)
         # Of a git blob's running hash nothing can be saved, and one part is never resumed.
-        self._resumable = file.sha256 is not None and file.size > part_size
+        self.resumable = file.sha256 is not None and file.size > part_size
         self._creation = threading.Lock()
         self._lock = threading.Lock()
         self._etags = dict(enumerate(etags))
@@ -110,7 +110,7 @@ class MultipartSink:
     def proceed(self, part: Part, digest: Sha256) -> None:
         """Remembers the running hash behind this part."""
         self._agreement.update(part.view)
-        if not self._resumable:
+        if not self.resumable:
             return
         state = encode_state(digest.state())
         with self._lock:
@@ -157,13 +157,13 @@ class MultipartSink:
         with self._creation:
             if self._upload is None:
                 self._upload = self._spaces.create_upload(self._file.path)
-                if self._resumable:
+                if self.resumable:
                     self._ledger.write(self._journal([], ""))
             return self._upload
 
     def _advance(self) -> None:
         """Writes the journal whenever the run of parts that are both stored and hashed has grown."""
-        if not self._resumable:
+        if not self.resumable:
             return
         with self._lock:
             count = self._journaled

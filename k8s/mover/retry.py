@@ -22,8 +22,9 @@ def retry(action: Callable[[], T], stop: threading.Event) -> T:
     """Runs `action` until it succeeds, its failure is final, or its cause's tries are used up.
 
     Each cause counts for itself: one odd answer behind two resets is not the third odd answer.
-    Backs off exponentially with full jitter, so that many pods behind one address do not come back together; a
-    server's own Retry-After wins. Raises the last Failure, or Stopped.
+    Backs off exponentially with full jitter, so that many pods behind one address do not come back together; never
+    sooner than a server asks for by Retry-After, which may be 0 or past. Raises the last Failure, or Stopped; one that an
+    inner call has given up on is not tried again.
     """
     seen: Counter[str] = Counter()
     while True:
@@ -32,11 +33,12 @@ def retry(action: Callable[[], T], stop: threading.Event) -> T:
         except Failure as failure:
             seen[failure.cause] += 1
             attempt = seen.total()
-            if seen[failure.cause] >= failure.row.tries or attempt >= MOST_TRIES:
+            if failure.given_up or seen[failure.cause] >= failure.row.tries or attempt >= MOST_TRIES:
+                failure.given_up = True
                 raise
             wait = random.uniform(0.2, 1.0) * min(CAP_SECONDS, BASE_SECONDS * 2 ** (attempt - 1))
             if failure.retry_after is not None:
-                wait = min(failure.retry_after, RETRY_AFTER_CAP_SECONDS) + random.uniform(0.0, 0.5)
+                wait = max(wait, min(failure.retry_after, RETRY_AFTER_CAP_SECONDS) + random.uniform(0.0, 0.5))
             left = min(failure.row.tries - seen[failure.cause], MOST_TRIES - attempt)
             print(f"retry {attempt} of {attempt + left - 1} in {wait:.1f} s: {failure.detail}", flush=True)
         if stop.wait(wait):

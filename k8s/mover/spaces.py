@@ -31,8 +31,8 @@ from botocore.exceptions import ConnectionError as EndpointError
 from botocore.session import Session
 from urllib3.response import BaseHTTPResponse
 
-from evidence import DOCUMENT_BYTES
-from failure import Again, Failure
+from evidence import DOCUMENT_BYTES, UPLOAD_SENTINEL
+from failure import BETWEEN, Again, Failure
 from retry import retry
 from settings import Settings
 from web import CHUNK, CONNECT_SECONDS, STALL_SECONDS, Web, ca_bundle, retry_after, tls_failure
@@ -43,7 +43,10 @@ PARTS_LIMIT = 10_000
 COMPLETE_SECONDS = 300.0
 # Causes that may be the damage of one object rather than the state of the server.
 UNREADABLE = ("wrong-answer", "short-body", "spaces-error")
-_BUSY = {"SlowDown", "ServiceUnavailable", "TooManyRequests", "RequestLimitExceeded"}
+_NOTHING = hashlib.sha256(b"").hexdigest()
+_BUSY = {"SlowDown", "ServiceUnavailable", "TooManyRequests", "RequestLimitExceeded", "RequestTimeout"}
+# A gateway's answers, behind which nobody has looked at the object.
+_BUSY_STATUS = (408, 429, 502, 503, 504)
 _CREDENTIALS = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken"}
 _ELSEWHERE = {
     "AuthorizationHeaderMalformed",
@@ -246,12 +249,36 @@ class Spaces:
 
         Raises Failure, or Gone when it is no longer the object that was listed (If-Match on its ETag).
         """
+        try:
+            self._fetch(key, stored, start, view, on_chunk)
+        except Failure as failure:
+            failure.tell(key)
+            if failure.cause == "spaces-error":
+                self._demand_service(failure)
+            raise
+
+    def _demand_service(self, failure: Failure) -> None:
+        """Whether Spaces reads another object at this moment: a server that reads none says nothing of this one.
+
+        Raises Failure("spaces-busy").
+        """
+        try:
+            self._send("GET", UPLOAD_SENTINEL, "", None, _NOTHING).close()
+        except Gone:
+            # There is none, and Spaces knows: it has looked.
+            return
+        except Failure as other:
+            raise Failure("spaces-busy", failure.detail, retry_after=failure.retry_after) from other
+
+    def _fetch(
+        self, key: str, stored: Stored, start: int, view: memoryview, on_chunk: Callable[[memoryview], None]
+    ) -> None:
         size, end = stored.size, start + len(view) - 1
         headers = {"If-Match": f'"{stored.etag}"', "Accept-Encoding": "identity"}
         whole = start == 0 and len(view) == size
         if not whole:
             headers["Range"] = f"bytes={start}-{end}"
-        response = self._send("GET", key, "", None, hashlib.sha256(b"").hexdigest(), headers)
+        response = self._send("GET", key, "", None, _NOTHING, headers)
         wanted = f"bytes {start}-{end}/{size}"
         got = response.headers.get("Content-Range", wanted if whole else "")
         announced = response.headers.get("Content-Length", str(len(view)))
@@ -325,26 +352,24 @@ class Spaces:
         return parts
 
     def uploads(self) -> Iterator[Upload]:
-        """The unfinished uploads under the model's prefix."""
+        """The unfinished uploads under the model's prefix, by pages up to one that brings nothing new."""
         markers: dict[str, str] = {}
+        seen: set[tuple[str, str]] = set()
+
+        def ask() -> list[Upload]:
+            page = self._client.list_multipart_uploads(Bucket=self._bucket, Prefix=self._prefix, **markers)
+            rows = _whole(page, self._prefix, "IsTruncated").get("Uploads", [])
+            for row in rows:
+                _whole(row, self._prefix, "Key", "UploadId", "Initiated")
+            return [Upload(row["Key"][len(self._prefix) :], row["UploadId"], row["Initiated"]) for row in rows]
+
         while True:
-            page = self._control(
-                lambda markers=markers: _whole(
-                    self._client.list_multipart_uploads(Bucket=self._bucket, Prefix=self._prefix, **markers),
-                    self._prefix,
-                    "IsTruncated",
-                ),
-                self._prefix,
-            )
-            for entry in page.get("Uploads", []):
-                yield Upload(entry["Key"][len(self._prefix) :], entry["UploadId"], entry["Initiated"])
-            following = {
-                "KeyMarker": page.get("NextKeyMarker", ""),
-                "UploadIdMarker": page.get("NextUploadIdMarker", ""),
-            }
-            if not page.get("IsTruncated") or following == markers or not following["KeyMarker"]:
+            found = [upload for upload in self._control(ask, self._prefix) if (upload.key, upload.id) not in seen]
+            if not found:
                 return
-            markers = following
+            yield from found
+            seen |= {(upload.key, upload.id) for upload in found}
+            markers = {"KeyMarker": self._prefix + found[-1].key, "UploadIdMarker": found[-1].id}
 
     def last_write(self, upload: Upload) -> datetime | None:
         """When the newest part of an unfinished upload came, by the server's clock; None when the upload is gone."""
@@ -418,6 +443,9 @@ class Spaces:
 
     def _failure(self, code: str, status: int, key: str, wait: float | None) -> Exception:
         where = f"bucket {self._bucket} at {self._endpoint}"
+        # botocore gives the status where an answer has no code: then it is not S3 that speaks, and nothing is for good.
+        code = "" if code.isdigit() else code
+        what = f"{status} {code}".rstrip()
         if code in ("NoSuchUpload", "InvalidPart") or status == 412:
             return Gone(key)
         if code in _CREDENTIALS:
@@ -425,9 +453,7 @@ class Spaces:
                 "spaces-credentials", f"Spaces does not accept the key in Secret spaces-credentials ({code})"
             )
         if code in _ELSEWHERE or 300 <= status < 400:
-            return Failure(
-                "other-region", f"{where} is not in region {self._region}: Spaces answered {status} {code} for {key}"
-            )
+            return Failure("other-region", f"{where} is not in region {self._region}: Spaces answered {what} for {key}")
         if code == "QuotaExceeded":
             return Failure("spaces-full", f"the quota of {where} is used up: Spaces does not take {key}")
         if code in _REFUSED:
@@ -436,19 +462,20 @@ class Spaces:
             return Failure("clock-skew", "the node's clock and Spaces' differ by more than 15 minutes")
         if code == "NoSuchBucket":
             return Failure("no-bucket", f"there is no {where}")
-        if code in _BUSY or status in (429, 503):
-            return Failure("spaces-busy", f"Spaces answered {status} {code} for {key}", retry_after=wait)
-        if status in (408,) or status >= 500 or code in ("RequestTimeout", "InternalError"):
-            return Failure("spaces-error", f"Spaces answered {status} {code} for {key}", retry_after=wait)
-        if code == "AccessDenied" or status in (401, 403):
+        if code in _BUSY or status in _BUSY_STATUS:
+            return Failure("spaces-busy", f"Spaces answered {what} for {key}", retry_after=wait)
+        if code in ("XAmzContentSHA256Mismatch", "BadDigest"):
+            words = f"Spaces received other bytes of {key} than were sent"
+            return Failure("wrong-bytes", words, next=f"{BETWEEN}: it changes them on their way")
+        if code == "IncompleteBody":
+            return Failure("short-body", f"Spaces received fewer bytes of {key} than were sent")
+        if code == "AccessDenied" or (code and status in (401, 403)):
             return Failure(
                 "spaces-denied", f"the key in Secret spaces-credentials may not use {key} in {where} ({code or status})"
             )
-        if code in ("XAmzContentSHA256Mismatch", "BadDigest", "IncompleteBody"):
-            return Failure("short-body", f"Spaces received other bytes of {key} than were sent")
-        if status == 404:
-            return Gone(key) if code == "NoSuchKey" else Failure("no-bucket", f"there is no {where}")
-        return Failure("spaces-error", f"Spaces answered {status} {code} for {key}", retry_after=wait)
+        if code == "NoSuchKey":
+            return Gone(key)
+        return Failure("spaces-error", f"Spaces answered {what} for {key}", retry_after=wait)
 
 
 def _whole(answer: dict[str, Any], what: str, *members: str) -> dict[str, Any]:

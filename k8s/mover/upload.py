@@ -13,7 +13,7 @@ from digest import Sha256, multipart_etag
 from evidence import UPLOAD_SENTINEL, Evidence, check_paths, is_reserved
 from failure import Again, Failure, Stopped
 from hub import Hub, HubFile
-from ledger import ABANDONED_SECONDS, SUSPECT, Journal, Ledger, Plan, Proof
+from ledger import ABANDONED_SECONDS, PLAN, SUSPECT, Journal, Ledger, Plan, Proof
 from multipart import Agreement, MultipartSink, ReadBackSink, Uploader, WrongBytes, join, source_of, wrong_bytes
 from progress import Progress, counted, human
 from retry import retry
@@ -89,7 +89,8 @@ class Upload:
         # Every path that was ever ours.
         self._known = {file.path for file in old.files} if old else set()
         self._known |= set(plan.known) if plan else set()
-        self._collect_proofs(old, sentinel[1] if sentinel else None, plan, listing)
+        written = sentinel[1] if sentinel and not _is_late(old, plan, listing) else None
+        self._collect_proofs(old, written, plan, listing)
         wanted = list(self._wanted.values())
         survey = Survey(self._commit, wanted, left_out, self._exclude, dict(self._proofs), listing, old, plan, sentinel)
         self._progress.expect(len(wanted), survey.size)
@@ -189,7 +190,10 @@ class Upload:
         print("already complete: the evidence in Spaces holds", flush=True)
         self._progress.hash(old.size)
         self._progress.finish(len(old.files))
-        if old.revision != self._settings.revision:
+        written = survey.sentinel[1] if survey.sentinel else None
+        # Evidence that is not newer than an object proves nothing of it; what did is about to be cleared away.
+        outdated = written is None or any(listing.objects[path].modified >= written for path in self._wanted)
+        if outdated or old.revision != self._settings.revision:
             self._write_plan()
             listing = self._write_evidence(listing)
         self._abort_abandoned(listing)
@@ -223,13 +227,31 @@ class Upload:
             self._spaces.delete(path)
 
     def _clear(self, survey: Survey, listing: Listing) -> None:
-        """Removes what this and earlier runs left, and nothing that another run has left for itself."""
+        """Removes what this and earlier runs left, and nothing that another run has left for itself.
+
+        Until the plan is gone, a run that is late with a write leaves it to this one to notice. Raises
+        Failure("spaces-unsteady").
+        """
         if not self._claim.may_clear(listing):
             return
         # A suspect that was named while this run worked has not been looked at.
         suspect = survey.listing.objects.get(SUSPECT)
         kept = {SUSPECT} if suspect is None or suspect != listing.objects.get(SUSPECT) else set()
         self._ledger.clear({key: value for key, value in listing.objects.items() if key not in kept})
+        if PLAN not in listing.objects:
+            return
+        listing = self._spaces.listing()
+        if not self._holds(listing):
+            self._claim.check(self._proofs)
+            # The plan first: without either, nobody would know what was ever ours.
+            self._write_plan()
+            self._spaces.delete(UPLOAD_SENTINEL)
+            raise Failure("spaces-unsteady", f"objects of {self._settings.model} in Spaces were replaced in the end")
+        self._remove_old(listing)
+
+    def _holds(self, listing: Listing) -> bool:
+        """Whether every object is still the one that was proved."""
+        return all(proof.covers(listing.objects.get(path)) for path, proof in self._proofs.items())
 
     def _write_evidence(self, listing: Listing) -> Listing:
         """Writes it, and takes it back where the objects are not those that were proved; gives the listing behind it."""
@@ -237,7 +259,7 @@ class Upload:
             self._await_rest(listing)
             self._claim.put_evidence(self._proofs)
             listing = self._spaces.listing()
-            if all(proof.covers(listing.objects.get(path)) for path, proof in self._proofs.items()):
+            if self._holds(listing):
                 return listing
             self._spaces.delete(UPLOAD_SENTINEL)
             listing = self._prove_all(listing)
@@ -296,14 +318,21 @@ class Upload:
             )
 
     def _abort_abandoned(self, listing: Listing) -> None:
+        young = 0
         for upload in self._spaces.uploads():
             # A model `org` has the uploads of `org/name` under its prefix too.
             if "/" not in self._settings.model and upload.key not in self._known | self._wanted.keys():
                 continue
             last = self._spaces.last_write(upload)
-            if last is not None and (listing.at - last).total_seconds() > ABANDONED_SECONDS:
+            if last is None:
+                continue
+            if (listing.at - last).total_seconds() > ABANDONED_SECONDS:
                 print(f"aborting an abandoned upload of {upload.key}", flush=True)
                 self._spaces.abort_upload(upload.key, upload.id)
+            else:
+                young += 1
+        if young:
+            print(f"young unfinished uploads that stay, as a run elsewhere may be at them: {young}", flush=True)
 
     def _prove(self, path: str, proof: Proof) -> None:
         with self._lock:
@@ -438,6 +467,7 @@ class Upload:
             first=len(etags),
             digest=digest,
             on_bytes=lambda count: self._progress.move(file.path, count),
+            unsaved=0 if sink.resumable else file.size,
         )
 
     def _read_back(self, file: HubFile, stored: Stored) -> Transfer:
@@ -473,6 +503,14 @@ class Upload:
             print(f"moving {file.path} again: {error}", flush=True)
             return self._start(file)
         return self._again(file, error)
+
+
+def _is_late(old: Evidence | None, plan: Plan | None, listing: Listing) -> bool:
+    """Whether the evidence came behind another run's plan, and so perhaps over objects that this one had begun to change."""
+    at, planned = listing.objects.get(UPLOAD_SENTINEL), listing.objects.get(PLAN)
+    if not (old and plan and at and planned) or planned.modified > at.modified:
+        return False
+    return (plan.commit, tuple(plan.include), tuple(plan.exclude)) != (old.commit, old.include, old.exclude)
 
 
 def _agrees(proof: Proof, file: HubFile) -> bool:

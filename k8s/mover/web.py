@@ -17,6 +17,7 @@ from urllib3.exceptions import (
     ConnectTimeoutError,
     HTTPError,
     IncompleteRead,
+    LocationParseError,
     MaxRetryError,
     ProtocolError,
     ProxyError,
@@ -24,6 +25,7 @@ from urllib3.exceptions import (
     SSLError,
 )
 from urllib3.response import BaseHTTPResponse
+from urllib3.util import parse_url
 
 from failure import Failure, Stopped
 
@@ -194,9 +196,25 @@ def _proxies() -> Iterator[tuple[str, str]]:
     for scheme, address in getproxies().items():
         if scheme in ("http", "https"):
             url = address if "://" in address else f"http://{address}"
-            if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
-                raise Failure("bad-settings", f"{scheme.upper()}_PROXY is no http or https URL")
+            if not _is_proxy(url):
+                raise Failure(
+                    "bad-settings",
+                    f"{scheme.upper()}_PROXY is no http or https URL of a host and a port",
+                    next="correct it; in a login, / is written as %2F, # as %23, ? as %3F and @ as %40",
+                )
             yield scheme, url
+
+
+def _is_proxy(url: str) -> bool:
+    """Whether there is nothing behind the host: what is may be a password with a character that ends it."""
+    try:
+        parts = urlsplit(url)
+        parse_url(url)
+        host = parts.hostname and (parts.port is None or parts.port > 0)
+    except (ValueError, LocationParseError):
+        return False
+    more = parts.path.strip("/") or parts.query or parts.fragment
+    return bool(host and not more and parts.scheme in ("http", "https"))
 
 
 def _login(proxy: str) -> dict[str, str]:
@@ -238,7 +256,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
             return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
         except ValueError:
             return None
-    match = re.search(r"\br=0\b.*\bt=(\d+)", headers.get("RateLimit", ""))
+    match = re.search(r"\br=0\b[^,]*\bt=(\d+)", headers.get("RateLimit", ""))
     return float(match[1]) if match else None
 
 

@@ -79,6 +79,8 @@ class Transfer:
     first: int = 0
     digest: Sha256 = field(default_factory=Sha256)
     on_bytes: Callable[[int], None] = lambda count: None
+    # Bytes that a kill loses until the file is finished, since nothing of it is saved before.
+    unsaved: int = 0
     # What it means for the file that a part cannot be had: an `Again` spares the other files.
     on_failure: Callable[[Failure], Exception] = lambda failure: failure
     _pending: dict[int, "Part"] = field(default_factory=dict)
@@ -135,6 +137,9 @@ class Window:
         self._queue: deque[Transfer] = deque()
         self._open = 0
         self._slots: list[memoryview] = []
+        self._slot_bytes = 0
+        # Of files that are all fetched and wait to be finished: what they would lose takes room as if it were in slots.
+        self._unsaved = 0
         self._failure: BaseException | None = None
         # Joining a large object takes a while: it must keep neither a fetching thread nor the caller of release().
         self._settlers = ThreadPoolExecutor(LANES, thread_name_prefix="settle")
@@ -151,6 +156,7 @@ class Window:
             for transfer in everything:
                 self._enqueue(transfer)
         threads = [threading.Thread(target=self._work, name=f"fetch-{n}", daemon=True) for n in range(LANES)]
+        self._slot_bytes = largest
         for thread in threads:
             thread.start()
         self._allocate(self._buffer // largest, largest)
@@ -203,11 +209,14 @@ class Window:
         except BaseException as error:
             self.fail(error)
 
+    def _has_room(self) -> bool:
+        return len(self._slots) * self._slot_bytes >= self._unsaved + self._slot_bytes
+
     def _take(self) -> Part | None:
         """The next part in order, with a slot. One thread at a time stands in line, so that parts leave in order."""
         with self._turn:
             with self._change:
-                self._change.wait_for(lambda: self._failure or self._open == 0 or (self._slots and self._queue))
+                self._change.wait_for(lambda: self._failure or self._open == 0 or (self._queue and self._has_room()))
                 if self._failure or self._open == 0:
                     return None
                 transfer = self._queue[0]
@@ -300,6 +309,7 @@ class Window:
             transfer._settled = transfer._settled or settled
         with self._change:
             self._slots.append(part.slot)
+            self._unsaved += transfer.unsaved if settled else 0
             self._change.notify_all()
         if settled:
             self._settlers.submit(self._settle, transfer)
@@ -319,6 +329,7 @@ class Window:
             self.fail(error)
             return
         with self._change:
+            self._unsaved -= transfer.unsaved
             if following is None:
                 self._open -= 1
             else:

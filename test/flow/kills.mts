@@ -115,7 +115,13 @@ export function keepBucket(rig: Rig): () => void {
 }
 
 /** Kills an upload of this file at its part behind `parts`, once the journal counts all before it. */
-export async function killBehindJournal(rig: Rig, forks: Forks, name: string, parts: number): Promise<void> {
+export async function killBehindJournal(
+  rig: Rig,
+  forks: Forks,
+  name: string,
+  parts: number,
+  signal: 'SIGKILL' | 'SIGTERM' = 'SIGKILL',
+): Promise<void> {
   let tell: () => void = () => undefined
   const counted = new Promise<void>((resolve) => {
     tell = resolve
@@ -131,11 +137,11 @@ export async function killBehindJournal(rig: Rig, forks: Forks, name: string, pa
       operation === 'UploadPart' && key === rig.key(name) && Number(query.get('partNumber')) === parts + 1,
     act: dieBefore(async () => {
       await counted
-      await (await fork).kill()
+      await (await fork).kill(signal)
     }),
   })
   const fork = forks.start('upload')
-  expect(await (await fork).end).toMatchObject({ status: -9 })
+  expect(await (await fork).end).toMatchObject({ status: signal === 'SIGKILL' ? -9 : 143 })
   watch.remove()
   fault.remove()
 }

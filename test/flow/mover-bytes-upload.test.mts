@@ -1,7 +1,9 @@
 import { describe, expect } from 'vitest'
-import { answer, cut, flipByte, ignoreRange, reads, shiftRange, shorten, stall } from '../local/faults.mts'
+import { type Act, answer, cut, flipByte, ignoreRange, reads, shiftRange, shorten, stall } from '../local/faults.mts'
+import type { SeenRequest } from '../local/http.mts'
 import type { HubRequest } from '../local/hub.mts'
 import { seededBytes } from '../local/model.mts'
+import type { SpacesRequest } from '../local/spaces.mts'
 import { hubReads, impatient, mixedModel, QUICK, type Rig, test } from './mover.mts'
 import { sha256 } from './proof.mts'
 
@@ -132,6 +134,41 @@ test('wrong bytes for the first time, behind a lost race, are fetched again', as
   await rig.expectUploaded(model)
 })
 
+describe.concurrent('at most eight requests of one object at a time, of the ten that Spaces allows', () => {
+  const one = { id: 'acme/one', files: [{ path: 'x.bin', body: seededBytes('x', 60_000_000) }] }
+  /** Holds requests until eight stand there, and gives the most that ever did. */
+  const crowd = <R extends SeenRequest>(): { act: Act<R>; most: number } => {
+    let open: () => void = () => undefined
+    const full = new Promise<void>((resolve) => {
+      open = resolve
+    })
+    let held = 0
+    const counted = {
+      most: 0,
+      act: (async ({ carryOut }) => {
+        held += 1
+        counted.most = Math.max(counted.most, held)
+        if (held === 8) setImmediate(open)
+        await full
+        const given = await carryOut()
+        held -= 1
+        return given
+      }) as Act<R>,
+    }
+    return counted
+  }
+
+  test.for(['parts', 'ranges'])('%s', async (kind, { newRig }) => {
+    const rig = await newRig({ models: [one], env: { BUFFER: '128Mi' } })
+    const [parts, ranges] = [crowd<SpacesRequest>(), crowd<HubRequest>()]
+    if (kind === 'parts')
+      rig.spaces.faults.add({ match: ({ operation }) => operation === 'UploadPart', act: parts.act })
+    else rig.hub.faults.add({ match: hubReads(one, 'x.bin'), act: ranges.act })
+    await rig.mustRun('upload')
+    expect(kind === 'parts' ? parts.most : ranges.most).toBe(8)
+  })
+})
+
 describe.concurrent('wrong bytes from the Hub that stay', () => {
   for (const kind of KINDS) {
     const [label, name, offset] = kind
@@ -174,6 +211,7 @@ describe.concurrent('wrong bytes from the Hub that stay', () => {
       patch: cause === 'stalled' ? impatient(0.2) : QUICK,
     })
     expect(detail).toContain('the Hub')
+    expect(detail).toContain('model.safetensors')
     rig.expectNotUploaded()
     expect(rig.objects()).not.toContain('model.safetensors')
   })

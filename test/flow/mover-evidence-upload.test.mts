@@ -162,6 +162,24 @@ describe.concurrent('evidence that was true', () => {
     })
   })
 
+  test('evidence that is older than an object is written anew where something else proves that object', async ({
+    newRig,
+  }) => {
+    const rig = await newRig({ models: [model] })
+    const { files, commit } = rig.stage(model, { commit: await rig.hub.push(model) })
+    const weights = files.find(({ path }) => path === 'model.safetensors')
+    rig.putObject('model.safetensors', bytes('model', LARGE), 20)
+    const etag = rig.bucket.objects.get(rig.key('model.safetensors'))?.etag
+    const proofs = { 'model.safetensors': { size: LARGE, sha256: weights?.sha256, etag, blob: '' } }
+    const plan = { model: model.id, revision: 'main', commit, include: [], exclude: [], job: 'x', proofs, known: [] }
+    rig.putObject('.upload-plan', JSON.stringify(plan), 20)
+    for (let run = 0; run < 2; run++) {
+      expect((await rig.mustRun('upload')).log).toContain('already complete')
+      expect(rig.moved()).toEqual(NOTHING)
+      await rig.expectUploaded(model)
+    }
+  })
+
   test('an object that is gone, one that was cut, and one that is newer but the same', async ({ newRig }) => {
     const rig = await newRig({ models: [model] })
     await rig.mustRun('upload')

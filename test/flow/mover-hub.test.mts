@@ -66,15 +66,24 @@ describe.concurrent('what nobody but the user can mend ends the run at once, bef
     expectUntouched(rig)
   })
 
-  test.for<[string, Act<HubRequest>, string]>([
-    ['a refusal without a reason', answer(403), 'hub-denied'],
-    ['a file that is listed and not there', answer(404, { 'x-error-code': 'EntryNotFound' }), 'wrong-answer'],
-    ['an answer of no known kind', answer(418), 'wrong-answer'],
-  ])('%s', async ([, act, cause], { newRig }) => {
-    const rig = await newRig({ models: [open] })
+  const disabled = answer(403, { 'x-error-message': 'Access to this resource is disabled.' })
+  test.for<[string, Act<HubRequest>, Record<string, string>, string, RegExp]>([
+    ['a refusal without a reason', answer(403), {}, 'hub-denied', /config\.json.*without a token/],
+    ['and one to a token', answer(403), { HF_TOKEN: 'hf_member' }, 'hub-denied', /config\.json.*to the token/],
+    ['a model that is disabled', disabled, { HF_TOKEN: 'hf_member' }, 'hub-denied', /has disabled acme\/small/],
+    [
+      'a file that is listed and not there',
+      answer(404, { 'x-error-code': 'EntryNotFound' }),
+      {},
+      'wrong-answer',
+      /config\.json/,
+    ],
+    ['an answer of no known kind', answer(418), {}, 'wrong-answer', /config\.json/],
+  ])('%s', async ([, act, env, cause, words], { newRig }) => {
+    const rig = await newRig({ models: [open], hub: { tokens: TOKENS } })
     rig.hub.faults.add({ match: ({ path }) => path.includes('/resolve/'), act })
-    const { detail } = await rig.mustFail('upload', 64, cause, { patch: QUICK })
-    expect(detail).toContain('config.json')
+    const { detail } = await rig.mustFail('upload', 64, cause, { patch: QUICK, env })
+    expect(detail).toMatch(words)
     expectUntouched(rig)
   })
 })
@@ -134,6 +143,17 @@ describe.concurrent('what may heal is tried again', () => {
     expect([api.hits, file.hits]).toEqual([2, 1])
     await rig.expectUploaded(open)
   })
+
+  test.for([408, 429, 500, 502, 503, 504])(
+    '%s for a large file at the storage of the Hub',
+    async (status, { newRig }) => {
+      const rig = await newRig({ models: [model] })
+      const fault = rig.hub.faults.add({ match: WEIGHTS, times: 4, act: answer(status) })
+      await rig.mustRun('upload', { patch: QUICK })
+      expect(fault.hits).toBe(4)
+      await rig.expectUploaded(model)
+    },
+  )
 
   test.for<[string, Act<HubRequest>, string]>([
     ['429', answer(429), 'hub-busy'],

@@ -139,12 +139,14 @@ describe.concurrent('a listing that is none', () => {
   ])('%s', async ([, act], { newRig }) => {
     const rig = await newRig({ models: [model('config.json')] })
     rig.hub.faults.add({ match: isTree, act })
-    const { detail } = await rig.mustFail('upload', 64, 'wrong-answer')
+    const { detail } = await rig.mustFail('upload', 64, 'wrong-answer', { patch: QUICK })
     expect(detail).toContain('the Hub')
     expectUntouched(rig)
   })
 
   test.for<[string, unknown]>([
+    ['no names', { siblings: undefined }],
+    ['a name that the tree has not', { siblings: [{ rfilename: 'config.json' }, { rfilename: 'lost.json' }] }],
     ['no commit', { sha: undefined }],
     ['half a commit', { sha: 'abc' }],
     ['names that are none', { siblings: [{ rfilename: {} }, 7] }],
@@ -152,8 +154,11 @@ describe.concurrent('a listing that is none', () => {
     const rig = await newRig({ models: [model('config.json')] })
     const act = editJson<object>((document) => Object.assign(document, edit))
     rig.hub.faults.add({ match: ({ path }) => path.includes('/revision/'), act })
-    await rig.mustFail('upload', 64, 'wrong-answer')
+    await rig.mustFail('upload', 64, 'wrong-answer', { patch: QUICK })
     expectUntouched(rig)
+    rig.hub.faults.clear()
+    rig.hub.faults.add({ match: ({ path }) => path.includes('/revision/'), times: 1, act })
+    await rig.mustRun('upload', { patch: QUICK })
   })
 
   test.for([
@@ -185,6 +190,27 @@ describe.concurrent('a tree in pages', () => {
     expect(rig.hub.requests.filter(isTree)).toHaveLength(4)
   })
 
+  test.for<[string, number]>([
+    ['are not there for a very large repository', 0],
+    ['are cut short for one', 3],
+  ])('names beside the tree that %s are no proof of a lost page', async ([, kept], { newRig }) => {
+    const rig = await newRig({ models: [model(...names)] })
+    const act = editJson<{ siblings: object[] }>((info) => ({ ...info, siblings: info.siblings.slice(0, kept) }))
+    rig.hub.faults.add({ match: ({ path }) => path.includes('/revision/'), act })
+    await rig.mustRun('upload', { patch: 'import hub; hub.NAMES_LIMIT = 3' })
+    await rig.expectUploaded(model(...names))
+  })
+
+  test('more names than the pod has memory for', async ({ newRig }) => {
+    const rig = await newRig({ models: [model(...names)], hub: { pageSize: 2 } })
+    const { detail } = await rig.mustFail('upload', 64, 'hostile-listing', {
+      patch: 'import hub; hub.MOST_ENTRIES = 3',
+    })
+    expect(detail).toContain('more than 3 files')
+    expect(rig.hub.requests.filter(isTree)).toHaveLength(2)
+    expectUntouched(rig)
+  })
+
   test.for<[string, Act<HubRequest>, string]>([
     ['a page is lost', editJson(() => []), 'wrong-answer'],
     ['it ends early', relink(() => undefined), 'wrong-answer'],
@@ -193,9 +219,14 @@ describe.concurrent('a tree in pages', () => {
   ])('%s', async ([, act, cause], { newRig }) => {
     const rig = await newRig({ models: [model(...names)], hub: { pageSize: 2 } })
     rig.hub.faults.add({ match: (request) => isTree(request) && request.query.get('cursor') === '2', act })
-    await rig.mustFail('upload', 64, cause)
-    expect(rig.hub.requests.length, 'requests').toBeLessThan(20)
+    await rig.mustFail('upload', 64, cause, { patch: QUICK })
+    expect(rig.hub.requests.length, 'requests').toBeLessThan(40)
     expectUntouched(rig)
+    rig.hub.faults.clear()
+    const once = rig.hub.faults.add({ match: isTree, times: 1, act })
+    await rig.mustRun('upload', { patch: QUICK })
+    expect(once.hits).toBe(1)
+    await rig.expectUploaded(model(...names))
   })
 })
 
@@ -227,7 +258,7 @@ describe.concurrent('a listing that Spaces cuts short', () => {
       },
     })
     for (const verb of ['upload', 'download'] as const) {
-      const { detail } = await rig.mustFail(verb, 64, 'wrong-answer')
+      const { detail } = await rig.mustFail(verb, 64, 'wrong-answer', { patch: QUICK })
       expect(detail).toContain('Spaces')
     }
     expectUntouched(rig)

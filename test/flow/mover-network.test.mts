@@ -14,12 +14,12 @@ import { seededBytes } from '../local/model.mts'
 import { test as base, QUICK, type Rig, type RigOptions } from './mover.mts'
 
 const python = path.resolve(import.meta.dirname, '../../.venv/bin')
-/** Without large files: the Hub's second host does not speak TLS here. */
 const model: HubRepo = {
   id: 'acme/near',
   files: [
     { path: 'config.json', body: Buffer.from('{}') },
     { path: 'tokenizer.json', body: seededBytes('tokenizer', 1_500_000), lfs: false },
+    { path: 'model.safetensors', body: seededBytes('model', 6_000_000) },
   ],
 }
 const large: HubRepo = { id: 'acme/far', files: [{ path: 'x.bin', body: Buffer.from('x'), lfs: true }] }
@@ -33,20 +33,37 @@ interface Front {
   rig: Rig
   /** HF_ENDPOINT and ENDPOINT behind TLS. */
   env: { HF_ENDPOINT: string; ENDPOINT: string }
+  /** The Hub's second host behind TLS, to which its links lead. */
+  cdn: string
   /** A file with the certificate. */
   bundle: string
 }
 
 const test = base
-  .extend('front', ({ newRig, onTestFinished }) => async (certificate: Certificate, options?: RigOptions) => {
-    const rig = await newRig({ models: [model], ...options })
-    const gateways = await Promise.all([rig.hub.url, rig.spaces.url].map((url) => startTls(url, certificate)))
-    onTestFinished(() => Promise.all(gateways.map((gateway) => gateway.close())).then(() => undefined))
-    const [hub, spaces] = gateways.map(({ url }) => url) as [string, string]
-    const bundle = path.join(rig.dir, 'ca.pem')
-    await writeFile(bundle, certificate.cert)
-    return { rig, env: { HF_ENDPOINT: hub, ENDPOINT: spaces }, bundle } satisfies Front
-  })
+  .extend(
+    'front',
+    ({ newRig, onTestFinished }) =>
+      async (certificate: Certificate, options?: RigOptions, plainLinks = false) => {
+        const rig = await newRig({ models: [model], ...options })
+        const urls = [rig.hub.url, rig.spaces.url, rig.hub.cdnUrl]
+        const gateways = await Promise.all(urls.map((url) => startTls(url, certificate)))
+        const [hub, spaces, cdn] = gateways.map(({ url }) => url) as [string, string, string]
+        if (!plainLinks) {
+          rig.hub.faults.add({
+            match: ({ server, path: route }) => server === 'hub' && route.includes('/resolve/'),
+            act: async ({ carryOut }) => {
+              const { headers = {}, ...given } = await carryOut()
+              const location = String(headers.location ?? '').replace(rig.hub.cdnUrl, cdn)
+              return { ...given, headers: { ...headers, ...(location && { location }) } }
+            },
+          })
+        }
+        onTestFinished(() => Promise.all(gateways.map((gateway) => gateway.close())).then(() => undefined))
+        const bundle = path.join(rig.dir, 'ca.pem')
+        await writeFile(bundle, certificate.cert)
+        return { rig, env: { HF_ENDPOINT: hub, ENDPOINT: spaces }, cdn, bundle } satisfies Front
+      },
+  )
   .extend('newProxy', ({ onTestFinished }) => async (login?: string) => {
     const proxy = await startProxy(login)
     onTestFinished(() => proxy.close())
@@ -90,6 +107,7 @@ describe.concurrent('TLS', () => {
       expect(next).toContain('mover-network')
     }
     rig.expectNotUploaded()
+    await rig.mustFail('download', 64, 'tls', { env: { ...given, ENDPOINT: env.ENDPOINT } })
   })
 
   test('a CA bundle that is not there', async ({ front }) => {
@@ -115,7 +133,7 @@ describe.concurrent('TLS', () => {
   })
 
   test('no redirect leads out of it', async ({ front }) => {
-    const { rig, env, bundle } = await front(good, { models: [large] })
+    const { rig, env, bundle } = await front(good, { models: [large] }, true)
     const { detail } = await rig.mustFail('upload', 64, 'wrong-answer', {
       env: { ...env, SSL_CERT_FILE: bundle },
       patch: QUICK,
@@ -136,19 +154,19 @@ describe.concurrent('a proxy', () => {
     await rig.mustRun('upload', { env: { [name]: proxy.url } })
     await rig.mustRun('download', { env: { [name]: proxy.url } })
     await rig.expectDownloaded(model)
-    expect(hosts(proxy)).toEqual(new Set([host(rig.hub.url), host(rig.spaces.url)]))
+    expect(hosts(proxy)).toEqual(new Set([rig.hub.url, rig.spaces.url, rig.hub.cdnUrl].map(host)))
     expect(proxy.asked.length, 'nothing past it').toBe(rig.hub.requests.length + rig.spaces.requests.length)
   })
 
   test('for https', async ({ front, newProxy }) => {
-    const { rig, env, bundle } = await front(good)
+    const { rig, env, bundle, cdn } = await front(good)
     const proxy = await newProxy()
     const given = { ...env, SSL_CERT_FILE: bundle, HTTPS_PROXY: proxy.url }
     await rig.mustRun('upload', { env: given })
     await rig.mustRun('download', { env: given })
     await rig.expectDownloaded(model)
     expect(proxy.asked.every((line) => line.startsWith('CONNECT '))).toBe(true)
-    expect(hosts(proxy)).toEqual(new Set([host(env.HF_ENDPOINT), host(env.ENDPOINT)]))
+    expect(hosts(proxy)).toEqual(new Set([env.HF_ENDPOINT, env.ENDPOINT, cdn].map(host)))
   })
 
   test('that wants a login, and is named without a scheme', async ({ front, newProxy }) => {
@@ -156,7 +174,7 @@ describe.concurrent('a proxy', () => {
     const proxy = await newProxy('user:p@ss word')
     const address = proxy.url.replace('http://', 'user:p%40ss%20word@')
     for (const given of [
-      { HTTP_PROXY: address },
+      { SSL_CERT_FILE: bundle, HTTP_PROXY: address },
       { ...env, SSL_CERT_FILE: bundle, HTTPS_PROXY: `http://${address}` },
     ]) {
       await rig.mustRun('upload', { env: given })
@@ -188,9 +206,17 @@ describe.concurrent('a proxy', () => {
   test.for([
     ['of another kind', 'socks5://127.0.0.1:1080'],
     ['that is no address', 'http://'],
+    ['with a slash in its password', 'http://user:hidden/word@127.0.0.1:3128'],
+    ['with a slash behind the digits of its password', 'http://user:12/hidden-word@127.0.0.1:3128'],
+    ['with a hash in its password', 'user:hidden#word@127.0.0.1:3128'],
+    ['with a question mark in its password', 'http://user:hidden?word@127.0.0.1:3128'],
+    ['on a port that is none', 'http://127.0.0.1:hidden'],
+    ['on a port that is too large', 'http://127.0.0.1:65536'],
   ])('%s', async ([, address], { newRig }) => {
     const rig = await newRig({ models: [model] })
-    const { detail } = await rig.mustFail('upload', 64, 'bad-settings', { env: { HTTPS_PROXY: address } })
-    expect(detail).toContain('HTTPS_PROXY')
+    const end = await rig.runMover('upload', { env: { HTTPS_PROXY: address } })
+    expect(end, end.log).toMatchObject({ code: 64, message: { cause: 'bad-settings' } })
+    expect(end.message?.detail).toContain('HTTPS_PROXY')
+    expect(end.log + JSON.stringify(end.message)).not.toContain('hidden')
   })
 })

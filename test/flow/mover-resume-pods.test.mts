@@ -90,6 +90,18 @@ test('SIGTERM in mid-transfer ends hop 1 with 143 although Spaces is silent', as
   silent.open()
 })
 
+test('SIGTERM in mid-transfer keeps what the journal of hop 1 counts', async () => {
+  await rig.hub.push(first)
+  await killBehindJournal(rig, forks, WEIGHTS, 1, 'SIGTERM')
+  ageUploads(rig)
+  const before = rig.moved().fromHub
+  const { log } = await forks.mustRun('upload')
+  expect(log).toContain(`going on with ${WEIGHTS} behind`)
+  const whole = first.files.reduce((sum, { body }) => sum + (body as Uint8Array).length, 0)
+  expect(before + rig.moved().fromHub - whole).toBeLessThanOrEqual(32 * 2 ** 20)
+  await rig.expectUploaded(first)
+})
+
 test('SIGTERM in mid-transfer ends hop 2 with 143, and the next pod goes on', async () => {
   rig.stage(first)
   const silent = gate<SpacesRequest>()

@@ -1,6 +1,7 @@
 import { stat } from 'node:fs/promises'
 import { beforeEach, expect, test } from 'vitest'
-import { gate, runAfter } from '../local/faults.mts'
+import { bytesOf, contentOf } from '../local/content.mts'
+import { dieAfter, gate, runAfter } from '../local/faults.mts'
 import type { HubRepo } from '../local/hub.mts'
 import { seededBytes } from '../local/model.mts'
 import { isChange, type SpacesRequest } from '../local/spaces.mts'
@@ -29,14 +30,17 @@ type Stage = [string, (request: SpacesRequest) => boolean]
 
 const on = (operation: SpacesRequest['operation'], key: (key: string) => boolean) => (request: SpacesRequest) =>
   request.operation === operation && key(request.key)
+const JOIN = on('CompleteMultipartUpload', (key) => key === rig.key(WEIGHTS))
+const EVIDENCE = on('PutObject', (key) => key === rig.key('.upload-complete'))
+const CLEARING = on('DeleteObject', (key) => key === rig.key('.upload-plan'))
 const STAGES: Stage[] = [
   ['its plan', on('PutObject', (key) => key === rig.key('.upload-plan'))],
   ['a small file', on('PutObject', (key) => key === rig.key('config.json'))],
   ['the first part', on('UploadPart', (key) => key === rig.key(WEIGHTS))],
   ['a journal', on('PutObject', (key) => key.startsWith(rig.key('.upload-journal/')))],
-  ['the join', on('CompleteMultipartUpload', (key) => key === rig.key(WEIGHTS))],
-  ['the evidence', on('PutObject', (key) => key === rig.key('.upload-complete'))],
-  ['clearing up', on('DeleteObject', (key) => key === rig.key('.upload-plan'))],
+  ['the join', JOIN],
+  ['the evidence', EVIDENCE],
+  ['clearing up', CLEARING],
 ]
 
 for (const [stage, match] of STAGES) {
@@ -75,7 +79,7 @@ test('a run at another commit takes over: the first one gives way instead of put
     await held.arrived
     await rig.hub.push(second)
     const stuck = gate<SpacesRequest>()
-    const evidence = rig.spaces.faults.add({ match: STAGES[5]?.[1] ?? (() => false), times: 1, act: stuck.act })
+    const evidence = rig.spaces.faults.add({ match: EVIDENCE, times: 1, act: stuck.act })
     const fast = await forks.start('upload', { env: OTHER })
     await stuck.arrived
     held.open()
@@ -157,6 +161,72 @@ for (const [what, before, next] of [
   })
 }
 
+test('a late join is noticed although the other run is about to end, and its plan is all that is left to remove', async () => {
+  const join = gate<SpacesRequest>()
+  rig.spaces.faults.add({ match: JOIN, times: 1, act: join.act })
+  const late = await forks.start('upload')
+  await join.arrived
+  await rig.hub.push(second)
+  const clearing = gate<SpacesRequest>()
+  rig.spaces.faults.add({ match: CLEARING, times: 1, act: clearing.act })
+  const other = await forks.start('upload', { env: OTHER })
+  await clearing.arrived
+  join.open()
+  expect(await late.end).toMatchObject({ status: 1, message: { cause: 'spaces-unsteady' } })
+  clearing.open()
+  expect(await other.end).toMatchObject({ status: 1, message: { cause: 'spaces-unsteady' } })
+  await expectNoFalseUpload(rig)
+  await forks.mustRun('upload', { env: OTHER })
+  await rig.expectUploaded(second)
+})
+
+for (const moment of ['has ended', 'is about to end']) {
+  test(`what only an overtaken run has does not stay when the other one ${moment}`, async () => {
+    await rig.hub.push(surplus)
+    const held = gate<SpacesRequest>()
+    const surplusFile = on('PutObject', (key) => key === rig.key('surplus.json'))
+    rig.spaces.faults.add({ match: surplusFile, times: 1, act: held.act })
+    const late = await forks.start('upload')
+    await held.arrived
+    await rig.hub.push(first)
+    const clearing = gate<SpacesRequest>()
+    if (moment !== 'has ended') rig.spaces.faults.add({ match: CLEARING, times: 1, act: clearing.act })
+    const other = await forks.start('upload', { env: OTHER })
+    await (moment === 'has ended' ? other.end : clearing.arrived)
+    held.open()
+    expect(await late.end).toMatchObject({ status: 1, message: { cause: 'spaces-unsteady' } })
+    clearing.open()
+    expect(await other.end).toMatchObject({ status: 0 })
+    ageUploads(rig)
+    await forks.mustRun('upload', { env: OTHER })
+    await rig.expectUploaded(first)
+  })
+}
+
+test('evidence that came late, over objects that another run had begun to change, proves nothing', async () => {
+  const put = gate<SpacesRequest>()
+  rig.spaces.faults.add({ match: EVIDENCE, times: 1, act: dieAfter(async () => (await late).kill()) })
+  rig.spaces.faults.add({ match: EVIDENCE, times: 1, act: put.act })
+  const late = forks.start('upload')
+  await put.arrived
+  await rig.hub.push(second)
+  rig.spaces.faults.add({
+    match: JOIN,
+    times: 1,
+    act: dieAfter(async () => {
+      rig.spaces.clock.ahead += 5000
+      put.open()
+      await (await late).end
+      await (await other).kill()
+    }),
+  })
+  const other = forks.start('upload', { env: OTHER })
+  await (await other).end
+  await rig.hub.push(first)
+  await forks.mustRun('upload')
+  await rig.expectUploaded(first)
+})
+
 test('a run that finds all complete leaves to another one what it has begun with', async () => {
   await forks.mustRun('upload')
   const atList = gate<SpacesRequest>()
@@ -195,7 +265,18 @@ test('an unfinished upload is aborted when its newest part is older than 15 minu
   const elsewhere = rig.bucket.startUpload('models/acme/mixed-other/model.safetensors', {})
   elsewhere.initiated = new Date(0)
   rig.spaces.faults.clear()
-  await forks.mustRun('upload')
+  // A server that says of every page that it is the last.
+  rig.spaces.faults.add({
+    match: ({ operation }) => operation === 'ListMultipartUploads',
+    act: async ({ request, carryOut }) => {
+      request.query.set('max-uploads', '2')
+      const { body, ...given } = await carryOut()
+      const page = body ? String(await bytesOf(body)) : ''
+      return { ...given, body: contentOf(page.replace('<IsTruncated>true', '<IsTruncated>false')) }
+    },
+  })
+  const { log } = await forks.mustRun('upload')
+  expect(log).toContain(`as a run elsewhere may be at them: ${live.length}`)
   const left = [...rig.bucket.uploads.keys()]
   expect(left.sort()).toEqual([...live, elsewhere.id].sort())
   expect(left).not.toContain(old[0])

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { HubRepo } from '../local/hub.mts'
 import { seededBytes } from '../local/model.mts'
+import { CHANGES, isChange } from '../local/spaces.mts'
 import { Forks } from './forks.mts'
 import { ageUploads, emptyBucket, expectNoFalseUpload, hurry, killAt, type Moment } from './kills.mts'
 import { mixedModel, type Rig, startRig } from './mover.mts'
@@ -37,13 +38,33 @@ afterAll(async () => {
   await rig?.close()
 })
 
+/** The operations at which a run was killed. */
+const struck = new Set<string>()
+
 /** Kills a run at every change of the bucket in turn; gives how many there are. */
-async function killEverywhere(moment: Moment, repo: HubRepo, revision: string, begin: () => void): Promise<number> {
+async function killEverywhere(
+  moment: Moment,
+  repo: HubRepo,
+  env: Record<string, string>,
+  begin: () => void,
+): Promise<number> {
   for (let n = 1; ; n++) {
     emptyBucket(rig)
     begin()
-    const fault = killAt(rig, () => fork, moment, n)
-    const fork = forks.start('upload', { env: { REVISION: revision } })
+    let count = 0
+    const fault = killAt(
+      rig,
+      () => fork,
+      moment,
+      n,
+      (request) => {
+        if (!isChange(request)) return false
+        count += 1
+        if (count === n) struck.add(request.operation)
+        return true
+      },
+    )
+    const fork = forks.start('upload', { env })
     const end = await (await fork).end
     fault.remove()
     await expectNoFalseUpload(rig)
@@ -53,7 +74,7 @@ async function killEverywhere(moment: Moment, repo: HubRepo, revision: string, b
     }
     expect(end, end.log).toMatchObject({ status: -9 })
     ageUploads(rig)
-    await forks.mustRun('upload', { env: { REVISION: revision } })
+    await forks.mustRun('upload', { env })
     await rig.expectUploaded(repo)
   }
 }
@@ -62,7 +83,7 @@ for (const moment of ['before', 'after'] as const) {
   test(
     `a kill ${moment} each change of the bucket loses nothing`,
     async () => {
-      const changes = await killEverywhere(moment, first, commits[0], () => undefined)
+      const changes = await killEverywhere(moment, first, { REVISION: commits[0] }, () => undefined)
       expect(changes).toBeGreaterThan(15)
     },
     LIMIT,
@@ -71,9 +92,43 @@ for (const moment of ['before', 'after'] as const) {
   test(
     `a kill ${moment} each change from one commit to the next loses nothing`,
     async () => {
-      const changes = await killEverywhere(moment, second, commits[1], () => rig.stage(first, { commit: commits[0] }))
+      const changes = await killEverywhere(moment, second, { REVISION: commits[1] }, () =>
+        rig.stage(first, { commit: commits[0] }),
+      )
       expect(changes).toBeGreaterThan(10)
     },
     LIMIT,
   )
+
+  test(
+    `a kill ${moment} each change of a repair loses nothing, over what others have left there`,
+    async () => {
+      const changes = await killEverywhere(moment, first, { REVISION: commits[0], REPAIR: 'true' }, () => {
+        rig.stage(first)
+        rig.putObject('.upload-complete', '{"files": []}', 50)
+        rig.putObject('.upload-suspect', '{"paths": ["config.json"]}', 40)
+        rig.putObject('model.safetensors', seededBytes('rotten', 12_000_000), 60)
+        rig.bucket.startUpload(rig.key('model.safetensors'), {})
+        ageUploads(rig)
+      })
+      expect(changes).toBeGreaterThan(9)
+    },
+    LIMIT,
+  )
+
+  test(
+    `a kill ${moment} each change for another name of the same commit loses nothing`,
+    async () => {
+      const changes = await killEverywhere(moment, first, { REVISION: commits[0] }, () =>
+        rig.stage(first, { commit: commits[0] }),
+      )
+      expect(changes).toBe(3)
+    },
+    LIMIT,
+  )
 }
+
+test('these were all the changes of a bucket that a mover makes', () => {
+  const never = ['CreateBucket', 'DeleteObjects']
+  expect([...struck].sort()).toEqual([...CHANGES].filter((operation) => !never.includes(operation)).sort())
+})

@@ -203,6 +203,9 @@ describe.concurrent('what may heal is tried again, whatever was asked', () => {
     ['408', refuse(408, 'RequestTimeout')],
     ['429', refuse(429, 'TooManyRequests')],
     ['500', refuse(500, 'InternalError')],
+    ['401 without a reason', answer(401)],
+    ['403 without a reason', answer(403, { 'content-type': 'text/html' }, '<html>not now</html>')],
+    ['404 without a reason', answer(404, { 'content-type': 'text/html' }, '<html>no backend</html>')],
     ['502 without a reason', answer(502, { 'content-type': 'text/html' }, '<html>bad gateway</html>')],
     ['503 SlowDown', refuse(503, 'SlowDown')],
     ['a page with status 200 in good XML', answer(200, { 'content-type': 'text/html' }, '<html><p>hi</p></html>')],
@@ -215,8 +218,13 @@ describe.concurrent('what may heal is tried again, whatever was asked', () => {
       const faults = OPERATIONS[verb].map((operation) =>
         rig.spaces.faults.add({ match: (request) => request.operation === operation, times: 1, act }),
       )
+      // Of a download the first read is the evidence's, and files are read by other code.
+      const files = model.files.map(({ path }) =>
+        rig.spaces.faults.add({ match: spacesReads(path), times: verb === 'download' ? 1 : 0, act }),
+      )
       await rig.mustRun(verb, { patch: impatient() })
       expect(faults.map(({ hits }) => hits)).toEqual(OPERATIONS[verb].map(() => 1))
+      if (verb === 'download') expect(files.map(({ hits }) => hits)).toEqual([1, 1])
     }
     // An upload whose beginning or end was confirmed in vain may be another run's: it stays until it is old.
     rig.bucket.uploads.clear()
@@ -232,15 +240,49 @@ describe.concurrent('what may heal is tried again, whatever was asked', () => {
     ['uploads that are cut', 'UploadPart', cutUpload(100_000), 'connection'],
     ['a page instead of a list', 'ListObjects', answer(200, {}, 'welcome'), 'spaces-error'],
     ['a page instead of a list, in good XML', 'ListObjects', answer(200, {}, '<html><p>hi</p></html>'), 'spaces-error'],
+    ['a refusal without a reason', 'ListObjects', answer(403), 'spaces-error'],
+    ['a bucket that a load balancer does not find', 'ListObjects', answer(404, {}, '<html></html>'), 'spaces-error'],
+    ['a file that nobody answers for', 'GetObject', refuse(503, 'SlowDown'), 'spaces-busy'],
+    ['a file that is refused without a reason', 'GetObject', answer(403), 'spaces-busy'],
   ])('and given up in the end: %s', async ([, operation, act, cause], { newRig }) => {
     const rig = await newRig({ models: [model] })
-    rig.spaces.faults.add({ match: (request) => request.operation === operation, act })
-    const { detail } = await rig.mustFail('upload', 1, cause, {
+    const verb = operation === 'GetObject' ? 'download' : 'upload'
+    if (verb === 'download') rig.stage(model)
+    let evidenceRead = false
+    rig.spaces.faults.add({
+      match: (request) => {
+        if (request.operation !== operation) return false
+        const first = operation === 'GetObject' && !evidenceRead
+        evidenceRead = true
+        return !first
+      },
+      act,
+    })
+    const { detail } = await rig.mustFail(verb, 1, cause, {
       patch: cause === 'stalled' ? impatient(0.2) : QUICK,
     })
     expect(detail).toMatch(/Spaces|127\.0\.0\.1/)
-    rig.expectNotUploaded()
+    if (verb === 'upload') rig.expectNotUploaded()
+    else await rig.expectNotDownloaded()
   })
+
+  test.for([500, 502])(
+    'an outage answered with %s is not called the damage of an object',
+    async (status, { newRig }) => {
+      const rig = await newRig({ models: [model] })
+      rig.stage(model)
+      let reads = 0
+      rig.spaces.faults.add({
+        match: ({ operation }) => operation === 'GetObject' && ++reads > 1,
+        act: answer(status, { 'content-type': 'text/html' }, '<html>bad gateway</html>'),
+      })
+      for (const verb of ['verify-spaces', 'download'] as const) {
+        reads = 0
+        await rig.mustFail(verb, 1, 'spaces-busy', { patch: QUICK, env: { LEVEL: 'hashes' } })
+      }
+      expect(rig.objects()).not.toContain('.upload-suspect')
+    },
+  )
 
   const soon = () => new Date(Date.now() + 2000).toUTCString()
   test.for<[string, SpacesRequest['operation'], () => Act<SpacesRequest>]>([
@@ -248,12 +290,15 @@ describe.concurrent('what may heal is tried again, whatever was asked', () => {
     ['a list, by a date', 'ListObjects', () => refuse(503, 'SlowDown', { 'retry-after': soon() })],
     ['a part', 'UploadPart', () => refuse(503, 'SlowDown', { 'retry-after': '1' })],
     ['an object', 'PutObject', () => refuse(429, 'TooManyRequests', { 'retry-after': '1' })],
+    ['a file for hop 2', 'GetObject', () => refuse(503, 'SlowDown', { 'retry-after': '1' })],
   ])('a server that says when to come back is obeyed: %s', async ([, operation, act], { newRig }) => {
     const rig = await newRig({ models: [model] })
+    const verb = operation === 'GetObject' ? 'download' : 'upload'
+    if (verb === 'download') rig.stage(model)
     const times: number[] = []
     let first = ''
     rig.spaces.faults.add({
-      match: (request) => request.operation === operation,
+      match: (request) => request.operation === operation && (verb === 'upload' || spacesReads('config.json')(request)),
       act: (exchange) => {
         const { url } = exchange.request
         first ||= url
@@ -261,7 +306,7 @@ describe.concurrent('what may heal is tried again, whatever was asked', () => {
         return times.length === 1 && url === first ? act()(exchange as never) : exchange.carryOut()
       },
     })
-    await rig.mustRun('upload', { patch: QUICK })
+    await rig.mustRun(verb, { patch: QUICK })
     expect((times[1] ?? 0) - (times[0] ?? 0), 'milliseconds').toBeGreaterThanOrEqual(990)
     await rig.expectUploaded(model)
   })
@@ -339,8 +384,9 @@ describe.concurrent('bytes on their way into Spaces', () => {
   test('a flipped bit always', async ({ newRig }) => {
     const rig = await newRig({ models: [model] })
     rig.spaces.faults.add({ match: isModelFile, act: damage })
-    const { detail } = await rig.mustFail('upload', 1, 'short-body', { patch: QUICK })
-    expect(detail).toContain('Spaces')
+    const { detail, next } = await rig.mustFail('upload', 64, 'wrong-bytes', { patch: QUICK })
+    expect(detail).toMatch(/^Spaces received other bytes of (config\.json|nested\/model\.safetensors)/)
+    expect(next).toContain('proxy')
     rig.expectNotUploaded()
   })
 

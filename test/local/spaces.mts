@@ -9,7 +9,7 @@ import { readRequest, type SpacesRequest } from './spaces/request.mts'
 import { Store } from './spaces/store.mts'
 import { S3Error, xmlAnswer } from './spaces/xml.mts'
 
-export { isChange, type SpacesRequest } from './spaces/request.mts'
+export { CHANGES, isChange, type SpacesRequest } from './spaces/request.mts'
 
 export interface SpacesOptions {
   /** Address to listen on; default 127.0.0.1. */

@@ -111,7 +111,9 @@ class Round:
         digest.update(memoryview(done))
         self.count(len(done))
         sink = RandomSink(self, name, size, first, len(done))
-        return Transfer(name, len(body), size, self.source(body, sink.again), sink, first, digest, self.count)
+        unsaved = 0 if first == -(-len(body) // size) else self.chance.integer(0, 1) * len(body)
+        source = self.source(body, sink.again)
+        return Transfer(name, len(body), size, source, sink, first, digest, self.count, unsaved)
 
     def source(self, body: bytes, again: Callable[[float], bool]) -> Callable[..., None]:
         broken: Counter[int] = Counter()
@@ -224,6 +226,54 @@ class RandomSink:
         return self.round.transfer(self.name)
 
 
+class HeldSink:
+    """Of a file of one part, of which nothing is saved before it is finished; that is held."""
+
+    def __init__(self, opened: threading.Event) -> None:
+        self.opened = opened
+
+    def accept(self, part: Part) -> None:
+        pass
+
+    def proceed(self, part: Part, digest: Sha256) -> None:
+        pass
+
+    def drop(self) -> None:
+        pass
+
+    def finish(self, sha256: str) -> None:
+        self.opened.wait()
+
+    def restart(self, error: Again) -> Transfer | None:
+        raise error
+
+
+def hold() -> None:
+    """However slow it is to finish files, no more of them are fetched than a kill may lose."""
+    buffer, size, files = 16 * UNIT, UNIT, 60
+    opened = threading.Event()
+    fetched: list[int] = []
+
+    def fetch(start: int, view: memoryview, on_chunk: Callable[[memoryview], None]) -> None:
+        fetched.append(len(view))
+
+    held = Window(buffer, threading.Event(), hash_parts=False)
+    transfers = [Transfer(str(number), size, size, fetch, HeldSink(opened), unsaved=size) for number in range(files)]
+    running = threading.Thread(target=held.run, args=(transfers,))
+    running.start()
+    while True:
+        with held._change:
+            slots = buffer // held._slot_bytes if held._slot_bytes else 0
+            if slots and len(held._slots) == slots and not (held._queue and held._has_room()):
+                break
+        time.sleep(0.001)
+    ahead = sum(fetched)
+    opened.set()
+    running.join()
+    assert ahead <= buffer, (ahead, "no more is fetched than the window while files wait to be finished")
+    assert sum(fetched) == files * size, "all is fetched in the end"
+
+
 def main(rounds: int) -> None:
     for seed in range(rounds):
         print(f"round {seed}", flush=True)
@@ -233,4 +283,5 @@ def main(rounds: int) -> None:
         faulthandler.cancel_dump_traceback_later()
 
 
+hold()
 main(int(sys.argv[1]))

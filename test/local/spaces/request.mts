@@ -63,7 +63,7 @@ const SHAPING = new Set([
   'upload-id-marker',
   'max-uploads',
 ])
-const CHANGES = new Set<Operation>([
+export const CHANGES: ReadonlySet<Operation> = new Set<Operation>([
   'CreateBucket',
   'DeleteObjects',
   'PutObject',
