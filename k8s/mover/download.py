@@ -13,7 +13,7 @@ from digest import Sha256
 from evidence import DOWNLOAD_SENTINEL, PARTIAL, UPLOAD_SENTINEL, Evidence, File, NotEvidence, parse_evidence
 from failure import Again, Failure, Stopped
 from ledger import Ledger
-from partial import PartialSink, Taken, WrongBytes, drop_cache, hash_descriptor, write_at
+from partial import STEP, PartialSink, Taken, WrongBytes, hash_stored, write_at
 from progress import Progress, counted, human
 from retry import retry
 from selection import DEFAULT_EXCLUDE
@@ -54,6 +54,7 @@ class Download:
         self._unreadable: set[str] = set()
         self._attempts: Counter[str] = Counter()
         self._resumed: Counter[str] = Counter()
+        self._shortened: set[str] = set()
         self._taken: Counter[str] = Counter()
 
     def run(self) -> dict[str, object]:
@@ -256,35 +257,38 @@ class Download:
             pool.shutdown(wait=False, cancel_futures=True)
 
     def _is_good(self, file: File) -> bool:
-        counted = 0
-
-        def on_bytes(count: int) -> None:
-            nonlocal counted
-            if self._stop.is_set():
-                raise Stopped()
-            counted += count
-            self._progress.hash(count)
-
         mark = self._volume.mark(file.path)
         descriptor = self._volume.open(file.path)
         with naming(file.path):
             try:
-                # It may be a minute old: what is proved is what the server stores, not what this node still has to write.
-                os.fsync(descriptor)
-                drop_cache(descriptor, 0, 0)
-                sha256 = hash_descriptor(descriptor, file.size, on_bytes).hexdigest()
-            except EOFError:
-                sha256 = ""
+                digest = self._hash(descriptor, file.size)
             finally:
                 os.close(descriptor)
-        if sha256 == file.sha256 and mark is not None and self._volume.mark(file.path) == mark:
+        right = digest is not None and digest.hexdigest() == file.sha256
+        if right and mark is not None and self._volume.mark(file.path) == mark:
             self._prove(file, mark)
             return True
         if mark is not None:
             self._refuted[file.path] = mark
-        print(f"{file.path} on the volume holds other bytes", flush=True)
-        self._progress.hash(-counted)
+        print(f"{file.path} on the volume {'holds other bytes' if digest else 'cannot be read'}", flush=True)
+        self._progress.hash(-file.size if digest else 0)
         return False
+
+    def _hash(self, descriptor: int, length: int) -> Sha256 | None:
+        """Hashes what is stored of a file, and counts it; None, and nothing counted, where it cannot be read so far."""
+        done = 0
+
+        def on_bytes(count: int) -> None:
+            nonlocal done
+            if self._stop.is_set():
+                raise Stopped()
+            done += count
+            self._progress.hash(count)
+
+        digest = hash_stored(descriptor, length, on_bytes)
+        if digest is None:
+            self._progress.hash(-done)
+        return digest
 
     def _prove(self, file: File, mark: Mark) -> None:
         """`mark` is of the file whose bytes were hashed: by now another one may have its name."""
@@ -366,9 +370,16 @@ class Download:
         descriptor = self._volume.open_partial(file)
         if descriptor is None:
             return None
-        if self._holds(descriptor, file):
-            self._progress.hash(file.size)
+        with naming(file.path):
+            held = os.fstat(descriptor).st_size
+            digest = self._hash(descriptor, held) if held == file.size else None
+        # A killed run wrote it to its end.
+        if digest is not None and digest.hexdigest() == file.sha256:
             return descriptor
+        if held:
+            self._progress.hash(-held if digest else 0)
+            self._volume.drop_partial(file, descriptor)
+            return self._write_small(file)
         body = memoryview(bytearray(file.size))
         sha256 = self._fetch_small(file, body)
         if sha256 != file.sha256:
@@ -377,16 +388,8 @@ class Download:
             raise self._suspect(file, f"{file.path}: SHA-256 {file.sha256} is in the evidence, {sha256} came")
         with naming(file.path):
             write_at(descriptor, body, 0)
-            os.ftruncate(descriptor, file.size)
         self._progress.move(file.path, file.size)
         return descriptor
-
-    def _holds(self, descriptor: int, file: File) -> bool:
-        """Whether a killed run wrote the partial to its end."""
-        with naming(file.path):
-            if os.fstat(descriptor).st_size != file.size:
-                return False
-            return hash_descriptor(descriptor, file.size, lambda count: None).hexdigest() == file.sha256
 
     def _fetch_small(self, file: File, body: memoryview) -> str:
         stored = self._listing.objects[file.path]
@@ -431,9 +434,10 @@ class Download:
         if mark is not None and mark.size == file.size and mark != self._refuted.get(file.path) and self._is_good(file):
             self._volume.close_partial(file, descriptor)
             return None
-        return self._go_on(file, descriptor)
+        return self._go_on(file, descriptor, file.size)
 
-    def _go_on(self, file: File, descriptor: int) -> Transfer:
+    def _go_on(self, file: File, descriptor: int, most: int) -> Transfer | None:
+        """Takes up at most so many bytes of the partial; begins a new one where it cannot be read."""
         size = part_size(file.size, self._settings.buffer)
         with naming(file.path):
             held = os.fstat(descriptor).st_size
@@ -441,12 +445,16 @@ class Download:
             if held > file.size:
                 os.ftruncate(descriptor, file.size)
             # Whole parts only, and never all of it: the last part's arrival is what finishes the file.
-            parts = max(0, min(held, file.size - 1)) // size
-            digest = Sha256()
+            parts = max(0, min(held, file.size - 1, most)) // size
+            digest: Sha256 | None = Sha256()
             if parts:
                 self._progress.enter("hashing")
                 print(f"going on with {file.path} behind {parts * size} of {file.size} B", flush=True)
-                digest = hash_descriptor(descriptor, parts * size, self._progress.hash)
+                digest = self._hash(descriptor, parts * size)
+        if digest is None:
+            print(f"what there is of {file.path} cannot be read", flush=True)
+            self._volume.drop_partial(file, descriptor)
+            return self._begin(file)
         self._resumed[file.path] = parts * size
         return self._transfer(file, descriptor, size, parts, digest)
 
@@ -457,14 +465,17 @@ class Download:
             size=file.size,
             part_size=size,
             source=lambda start, view, on_chunk: self._fetch(file, stored, start, view, on_chunk),
-            sink=PartialSink(file, descriptor, self._volume, self._flusher, self._prove, self._again),
+            sink=PartialSink(file, descriptor, parts * size, self._volume, self._flusher, self._prove, self._again),
             first=parts,
             digest=digest,
             on_bytes=lambda count: self._progress.move(file.path, count),
         )
 
     def _again(self, file: File, descriptor: int, error: Again) -> Transfer | None:
-        """Wrong bytes: once more from the start, since the wrong ones may have been in the partial; then Spaces is to blame."""
+        """Wrong bytes: once more from the start, since the wrong ones may have been in the partial; then Spaces is to blame.
+
+        Once from a little before its end: there stands what a lost node had not written yet.
+        """
         if isinstance(error, Gone):
             raise self._changed(file) from error
         resumed = self._resumed.pop(file.path, 0)
@@ -475,9 +486,17 @@ class Download:
         if isinstance(error, WrongBytes) and self._attempts[file.path] > 1:
             raise self._suspect(file, str(error))
         print(f"fetching {file.path} again: {error}", flush=True)
+        size = part_size(file.size, self._settings.buffer)
+        # Two stretches are on their way to the disk at a time, and each is longer than a step by less than a part.
+        sound = resumed - 2 * (STEP + size)
+        if sound >= size and file.path not in self._shortened:
+            self._shortened.add(file.path)
+            transfer = self._go_on(file, descriptor, sound)
+            self._progress.enter("moving")
+            return transfer
         with naming(file.path):
             os.ftruncate(descriptor, 0)
-        return self._transfer(file, descriptor, part_size(file.size, self._settings.buffer), 0, Sha256())
+        return self._transfer(file, descriptor, size, 0, Sha256())
 
     def _retake(self, file: File) -> Transfer | None:
         self._taken[file.path] += 1
@@ -535,7 +554,11 @@ def _raise_open_files(count: int) -> None:
 
 def _sync(file: File, descriptor: int) -> None:
     with naming(file.path):
-        os.fsync(descriptor)
+        try:
+            os.fsync(descriptor)
+        except OSError:
+            os.ftruncate(descriptor, 0)
+            raise
 
 
 def _ignore(piece: memoryview) -> None:

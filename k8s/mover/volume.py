@@ -166,6 +166,14 @@ class Volume:
         self._let_go(file)
         os.close(descriptor)
 
+    def drop_partial(self, file: File, descriptor: int) -> None:
+        """Removes a partial that cannot be used, so that the next one of its name lies elsewhere on the disk."""
+        self._let_go(file)
+        with naming(file.path):
+            if self._still_names(self.partial(file), descriptor):
+                os.unlink(self.folder / self.partial(file))
+            os.close(descriptor)
+
     def show_life(self) -> None:
         """Touches the partials that are locked and were not written lately, for whoever waits for one of them."""
         with self._lock:

@@ -277,6 +277,20 @@ describe.concurrent('evidence that was true', () => {
   })
 })
 
+test('of a partial whose end a lost node had not written, only the end is fetched again', async ({ newRig }) => {
+  const PART = 5 << 20
+  const body = bytes('huge', 5 * PART)
+  const huge: HubRepo = { id: model.id, files: [{ path: 'huge.bin', body }] }
+  const rig = await newRig({ models: [huge] })
+  const [file] = rig.stage(huge).files
+  await mkdir(rig.file('.'), { recursive: true })
+  const held = Buffer.concat([body.subarray(0, 4 * PART - 1000), Buffer.alloc(1000)])
+  await writeFile(rig.file(`huge.bin.${file?.sha256.slice(0, 8)}.partial`), held)
+  await rig.mustRun('download', { patch: 'import partial; partial.STEP = 2**18' })
+  expect(read(rig), 'the last part, then all but the first').toBe(PART + 4 * PART)
+  await rig.expectDownloaded(huge)
+})
+
 const OTHER_RUN = `${JSON.stringify({ begun: 'f'.repeat(64) })}\n`
 
 test('a run that was killed before its first change does not cost the evidence under another name', async ({
