@@ -88,7 +88,7 @@ class Clean:
     def _look(self) -> Holding:
         found = self._volume.read(DOWNLOAD_SENTINEL)
         evidence = read_evidence(found[0] if found else None, DOWNLOAD_SENTINEL, self._settings.model)
-        _, listed = self._volume.read_journal()
+        listed = self._volume.journal_paths()
         listed |= {file.path for file in evidence.files} if evidence else set()
         there = set(self._volume.files())
         # Only a partial of what is listed: a model `org` would otherwise take those of `org/name` for its own.

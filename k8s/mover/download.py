@@ -138,8 +138,11 @@ class Download:
         for file in old.files if old and written else ():
             known.add(file.path)
             status, mark = self._volume.status(file.path), self._volume.mark(file.path)
+            if status is None or mark is None or (file.path in proofs and proofs[file.path][1] == mark):
+                # What was hashed as it stands there says more than that nothing changed since some document was written.
+                continue
             # Hashed again, and then the evidence is written anew: so a chown -R costs that once, not with every run.
-            if status and mark and written and not is_newer(status, written):
+            if written and not is_newer(status, written):
                 proofs[file.path] = (file, mark)
         for path, (file, mark) in proofs.items():
             if mark.size == file.size and self._volume.mark(path) == mark:
@@ -147,6 +150,7 @@ class Download:
         if not self._settings.repair:
             held = dict(unchanged)
             self._proved = {file.path: held[file] for file in self._evidence.files if file in held}
+            self._refuted = {file.path: mark for file, mark in unchanged if file.path not in self._proved}
         return known, unchanged
 
     # --- changing the volume ----------------------------------------------------------------------------------------
@@ -166,14 +170,17 @@ class Download:
         for file in missing:
             self._volume.check_parents(file.path, removed=gone)
         self._discard_partials({self._volume.partial(file) for file in missing})
-        candidates = self._candidates(missing, unchanged)
+        candidates = self._candidates(missing)
         self._check_space([file for file in missing if file not in candidates], gone)
         threading.Thread(target=self._show_life, name="life", daemon=True).start()
         self._volume.make_parents(DOWNLOAD_SENTINEL)
-        # Only what does not stand there yet: every pod of the Job writes to the same journal.
+        # Only what does not stand there yet: every pod of the Job writes to the same journal. What this run does not
+        # trust, the next one must not either: it may be no repair.
         proofs, journaled = self._volume.read_journal()
-        ours = [(File(path, 0, ""), None) for path in sorted((known | wanted) - journaled)]
-        unsaid = [(file, mark) for file, mark in unchanged if proofs.get(file.path) != (file, mark)]
+        trusted = {} if self._settings.repair else {file.path: (file, mark) for file, mark in unchanged}
+        bare = ((known | wanted) - journaled) | (proofs.keys() - trusted.keys())
+        unsaid = [claim for path, claim in trusted.items() if proofs.get(path) != claim]
+        ours = [(File(path, 0, ""), None) for path in sorted(bare)]
         self._volume.append_journal([*ours, *unsaid], begun=self._identity)
         self._volume.remove(DOWNLOAD_SENTINEL)
         self._volume.sync_folder(self._volume.folder)
@@ -227,11 +234,13 @@ class Download:
             self._volume.remove(DOWNLOAD_SENTINEL)
         raise Failure("volume-io", f"files of {self._evidence.model} on the volume keep being replaced")
 
-    def _candidates(self, missing: list[File], unchanged: list[tuple[File, Mark]]) -> list[File]:
-        """Files that may be on the volume already: of the right size, and not known to be other bytes."""
-        known = set() if self._settings.repair else {file.path for file, _ in unchanged}
-        marks = {file: self._volume.mark(file.path) for file in missing if file.path not in known}
-        return [file for file, mark in marks.items() if mark and mark.size == file.size]
+    def _candidates(self, missing: list[File]) -> list[File]:
+        """Files that may be on the volume already."""
+        return [file for file in missing if self._may_be(file, self._volume.mark(file.path))]
+
+    def _may_be(self, file: File, mark: Mark | None) -> bool:
+        """Whether what stands in a file's place has the right size, and is not known to be other bytes."""
+        return mark is not None and mark.size == file.size and mark != self._refuted.get(file.path)
 
     def _check_space(self, missing: list[File], gone: list[str]) -> None:
         """A replaced file stays until its successor is proved, so that it makes no room; `gone` ones go first."""
@@ -270,6 +279,8 @@ class Download:
             return True
         if mark is not None:
             self._refuted[file.path] = mark
+            with self._lock:
+                self._volume.append_journal([(file, None)])
         print(f"{file.path} on the volume {'holds other bytes' if digest else 'cannot be read'}", flush=True)
         self._progress.hash(-file.size if digest else 0)
         return False
@@ -430,8 +441,7 @@ class Download:
                     f"another run holds {file.path} and has shown no life for {HELD_SECONDS:.0f} s",
                     next="look for another run of this model that hangs, in other clusters too, and end it; then run again",
                 )
-        mark = self._volume.mark(file.path)
-        if mark is not None and mark.size == file.size and mark != self._refuted.get(file.path) and self._is_good(file):
+        if self._may_be(file, self._volume.mark(file.path)) and self._is_good(file):
             self._volume.close_partial(file, descriptor)
             return None
         return self._go_on(file, descriptor, file.size)

@@ -31,7 +31,7 @@ _ENTRY_BYTES = 2**14
 # Of everything but the files: Linux hands a program no settings that come near it.
 _HEADER_BYTES = 4 * 2**20
 # Of an entry without its path.
-_LISTED_BYTES = len(json.dumps([{"path": "", "size": 10**15, "sha256": "0" * 64}], indent=2)) + 16
+LISTED_BYTES = len(json.dumps([{"path": "", "size": 10**15, "sha256": "0" * 64}], indent=2)) + 16
 _NAME_BYTES = 255
 # A key of S3 has 1,024 bytes, and the longest id of the Hub has its part of them.
 _PATH_BYTES = 1024 - len(f"models/{'o' * 96}/{'n' * 96}/")
@@ -150,7 +150,7 @@ def check_paths(paths: Iterable[str]) -> None:
         if reason is not None:
             raise Failure("hostile-listing", f"the file name {path!r} {reason}")
         seen.add(path)
-        listed += _LISTED_BYTES + len(path.encode()) + path.count('"')
+        listed += LISTED_BYTES + len(path.encode()) + path.count('"')
     if listed > EVIDENCE_BYTES:
         raise Failure(
             "hostile-listing",

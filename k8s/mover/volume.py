@@ -17,7 +17,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
-from evidence import EVIDENCE_BYTES, PARTIAL, File, check_paths, is_reserved
+from evidence import EVIDENCE_BYTES, LISTED_BYTES, PARTIAL, File, is_reserved, objection
 from failure import Failure
 
 JOURNAL = ".download-journal"
@@ -55,7 +55,7 @@ def naming(path: object) -> Iterator[None]:
         raise Failure(cause, f"{path} on the volume: {error.strerror or error}") from error
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Mark:
     """What tells whether a file is still the one that was hashed: size in bytes, mtime in ns, inode, ctime in ns.
 
@@ -336,7 +336,10 @@ class Volume:
     # --- journal ----------------------------------------------------------------------------------------------------
 
     def append_journal(self, files: list[tuple[File, Mark | None]], *, begun: str = "") -> None:
-        """Adds proved files (with a mark), or paths that are ours (without); `begun` says which evidence a run is after."""
+        """Adds proved files (with a mark), or paths that are ours and proved no more (without).
+
+        `begun` says which evidence a run is after.
+        """
         lines = [json.dumps({"begun": begun})] if begun else []
         lines += [
             json.dumps(
@@ -356,19 +359,38 @@ class Volume:
             os.fsync(journal.fileno())
 
     def read_journal(self) -> tuple[dict[str, tuple[File, Mark]], set[str]]:
-        """Proved files by path with their marks, and all paths that were ever ours."""
+        """Proved files by path with their marks, and all paths that were ever ours. A later line of a path counts."""
         proved: dict[str, tuple[File, Mark]] = {}
         known: set[str] = set()
+        for file, mark in self._journal_files(known):
+            proved.pop(file.path, None)
+            if mark is not None:
+                proved[file.path] = (file, mark)
+        return proved, known
+
+    def journal_paths(self) -> set[str]:
+        """The paths alone, for a quarter of the memory."""
+        known: set[str] = set()
+        for _ in self._journal_files(known):
+            continue
+        return known
+
+    def _journal_files(self, known: set[str]) -> Iterator[tuple[File, Mark | None]]:
+        """Adds every path to `known`; refuses more of them than the evidence of two commits can list."""
+        listed = 0
         for entry in self._journal_entries():
             try:
                 file = File(str(entry["path"]), int(entry["size"]), str(entry["sha256"]))
-                check_paths([file.path])
-                known.add(file.path)
-                if entry["mark"]:
-                    proved[file.path] = (file, Mark(*entry["mark"]))
-            except (ValueError, KeyError, TypeError, OverflowError, Failure):
+                mark = Mark(*entry["mark"]) if entry["mark"] else None
+            except (ValueError, KeyError, TypeError, OverflowError):
                 continue
-        return proved, known
+            if file.path not in known and not objection(file.path):
+                known.add(file.path)
+                listed += LISTED_BYTES + len(file.path)
+            if listed > 2 * EVIDENCE_BYTES:
+                raise Failure("volume-obstacle", f"{JOURNAL} on the volume lists more files than evidence can")
+            if file.path in known:
+                yield file, mark
 
     def begun(self) -> str | None:
         """Which evidence the run that began last is after; None where the journal does not say."""

@@ -3,9 +3,20 @@ import { mkdir, mkdtemp, readFile, rm, stat, symlink, truncate, utimes, writeFil
 import os from 'node:os'
 import path from 'node:path'
 import { describe, expect } from 'vitest'
+import { answer } from '../local/faults.mts'
 import type { HubRepo } from '../local/hub.mts'
 import { seededBytes } from '../local/model.mts'
-import { documentOf, evidenceOf, flipped, type Rig, test, type Verb } from './mover.mts'
+import {
+  callsOf,
+  documentOf,
+  evidenceOf,
+  flipped,
+  type Rig,
+  SHOW_CALLS,
+  spacesReads,
+  test,
+  type Verb,
+} from './mover.mts'
 import { sha256 } from './proof.mts'
 
 const bytes = (seed: string, size: number) => seededBytes(seed, size)
@@ -188,6 +199,39 @@ describe.concurrent('evidence that was true', () => {
     expect(await rig.expectDownloaded(NEXT, ['notes.txt'])).toMatchObject({ commit: 'd'.repeat(40) })
     await expect(stat(rig.file('nested')), 'the folders of what is gone').rejects.toThrow('ENOENT')
     await stat(rig.file('.cache'))
+  })
+
+  test('a changed commit does not read what is known to be other bytes of the same size', async ({ newRig }) => {
+    const rig = await staged(newRig)
+    const files = model.files.map(({ path, body }) => ({ path, body: flipped(body as Uint8Array, 0) }))
+    rig.stage({ ...model, files }, { commit: 'd'.repeat(40) })
+    const { log } = await rig.mustRun('download', { patch: SHOW_CALLS })
+    for (const name of ['config.json', 'model.safetensors']) expect(callsOf(log, name)).not.toContain('preadv')
+    await rig.expectDownloaded({ ...model, files })
+  })
+
+  test('what was hashed as it stands there says more than evidence that is newer', async ({ newRig }) => {
+    const rig = await staged(newRig)
+    const other = flipped(bytes('config', SMALL), 9)
+    await writeFile(rig.file('config.json'), other)
+    const { mtimeNs, ino, ctimeNs } = await stat(rig.file('config.json'), { bigint: true })
+    const file = `"path": "config.json", "size": ${SMALL}, "sha256": "${sha256(other)}"`
+    await writeFile(rig.file('.download-journal'), `{${file}, "mark": [${SMALL}, ${mtimeNs}, ${ino}, ${ctimeNs}]}\n`)
+    await renew(rig)
+    await rig.mustRun('download')
+    await rig.expectDownloaded(model)
+  })
+
+  test('what a repair that fails did not trust, the next run hashes too', async ({ newRig }) => {
+    const rig = await staged(newRig)
+    await rot(rig.file('config.json'))
+    await rot(rig.file('model.safetensors'))
+    await renew(rig)
+    const fault = rig.spaces.faults.add({ match: spacesReads('config.json'), act: answer(403) })
+    await rig.mustFail('download', 64, 'spaces-denied', { env: { REPAIR: 'true' } })
+    fault.remove()
+    await rig.mustRun('download')
+    await rig.expectDownloaded(model)
   })
 
   test('nothing to do', async ({ newRig }) => {

@@ -14,9 +14,10 @@ import {
 } from 'node:fs/promises'
 import path from 'node:path'
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
+import { answer } from '../local/faults.mts'
 import type { HubRepo } from '../local/hub.mts'
 import { Forks } from './forks.mts'
-import { callsOf, flipped, mixedModel, type Rig, SHOW_CALLS, startRig } from './mover.mts'
+import { callsOf, flipped, mixedModel, type Rig, SHOW_CALLS, spacesReads, startRig } from './mover.mts'
 import { sha256 } from './proof.mts'
 
 const mixed = mixedModel()
@@ -118,6 +119,27 @@ for (const [what, markOf] of [
     await expectMended()
   })
 }
+
+test('what a repair that ends before its time found wrong, the next run does not trust', async () => {
+  await writeFile(rig.file('config.json'), flipped(body('config.json'), 100))
+  const { size, mtimeNs, ino, ctimeNs } = await stat(rig.file('config.json'), { bigint: true })
+  await appendFile(rig.file(JOURNAL), entry('config.json', [size, mtimeNs, ino, ctimeNs]))
+  const denied = rig.spaces.faults.add({ match: spacesReads('config.json'), act: answer(403) })
+  const end = await forks.run('download', { env: { REPAIR: 'true' } })
+  denied.remove()
+  expect(end, end.log).toMatchObject({ status: 64 })
+  expect(denied.hits).toBeGreaterThan(0)
+  await expectMended()
+})
+
+test('a journal that lists more files than the evidence of two commits is refused', async () => {
+  const line = (index: number) => `{"path": "${index}", "size": 0, "sha256": "", "mark": null}\n`
+  await appendFile(rig.file(JOURNAL), Array.from({ length: 20 }, (_, index) => line(index)).join(''))
+  const end = await forks.run('download', { patch: 'import volume; volume.EVIDENCE_BYTES = 1000' })
+  expect(end, end.log).toMatchObject({ status: 64, message: { cause: 'volume-obstacle' } })
+  expect(end.message?.detail).toContain('lists more files')
+  await expectMended()
+})
 
 test('a journal of any size still knows what was ours', async () => {
   await writeFile(rig.file('old-shard.safetensors'), 'of an earlier commit')
