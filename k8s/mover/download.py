@@ -10,7 +10,16 @@ from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256 as hash_sha256
 
 from digest import Sha256
-from evidence import DOWNLOAD_SENTINEL, PARTIAL, UPLOAD_SENTINEL, Evidence, File, NotEvidence, parse_evidence
+from evidence import (
+    DOWNLOAD_SENTINEL,
+    PARTIAL,
+    UPLOAD_SENTINEL,
+    Evidence,
+    File,
+    NotEvidence,
+    accept_evidence,
+    parse_evidence,
+)
 from failure import Again, Failure, Stopped
 from ledger import Ledger
 from partial import STEP, PartialSink, Taken, WrongBytes, hash_stored, write_at
@@ -19,7 +28,7 @@ from retry import retry
 from selection import DEFAULT_EXCLUDE
 from settings import Settings
 from spaces import UNREADABLE, Gone, Listing, Spaces, Stored
-from volume import JOURNAL, Mark, Volume, is_newer, naming
+from volume import JOURNAL, RETIRED, Mark, Volume, is_newer, naming
 from web import Web
 from window import Transfer, Window, part_size
 
@@ -65,7 +74,8 @@ class Download:
         self._identity = hash_sha256(self._body).hexdigest()
         self._progress.expect(len(evidence.files), evidence.size)
         held = self._volume.read(DOWNLOAD_SENTINEL)
-        old = self._parse_old(held[0]) if held else None
+        model, otherwise = self._settings.model, "the files are hashed"
+        old = accept_evidence(held[0], f"{DOWNLOAD_SENTINEL} on the volume", model, otherwise) if held else None
         known, unchanged = self._collect_proofs(old, held[1] if held else None)
         self._known = known | {file.path for file in evidence.files}
         if held and evidence.equals(old) and len(self._proved) == len(evidence.files) and self._is_last():
@@ -118,17 +128,6 @@ class Download:
         print(says, flush=True)
         return found[0], evidence, listing
 
-    def _parse_old(self, body: bytes) -> Evidence | None:
-        try:
-            evidence = parse_evidence(body)
-        except NotEvidence as error:
-            print(f"{DOWNLOAD_SENTINEL} on the volume proves nothing, {error}: the files are hashed", flush=True)
-            return None
-        if evidence.model != self._settings.model:
-            print(f"{DOWNLOAD_SENTINEL} on the volume is of {evidence.model}: the files are hashed", flush=True)
-            return None
-        return evidence
-
     def _collect_proofs(
         self, old: Evidence | None, written: os.stat_result | None
     ) -> tuple[set[str], list[tuple[File, Mark]]]:
@@ -160,7 +159,7 @@ class Download:
         self._progress.hash(self._evidence.size)
         self._progress.finish(len(self._evidence.files))
         if held != self._body:
-            self._write_evidence()
+            self._write_evidence(held)
         self._tidy()
 
     def _change(self, known: set[str], unchanged: list[tuple[File, Mark]]) -> None:
@@ -170,6 +169,8 @@ class Download:
         for file in missing:
             self._volume.check_parents(file.path, removed=gone)
         self._discard_partials({self._volume.partial(file) for file in missing})
+        for file in missing:
+            self._volume.check_place(file.path, removed=gone)
         candidates = self._candidates(missing)
         self._check_space([file for file in missing if file not in candidates], gone)
         threading.Thread(target=self._show_life, name="life", daemon=True).start()
@@ -181,14 +182,20 @@ class Download:
         bare = ((known | wanted) - journaled) | (proofs.keys() - trusted.keys())
         unsaid = [claim for path, claim in trusted.items() if proofs.get(path) != claim]
         ours = [(File(path, 0, ""), None) for path in sorted(bare)]
-        self._volume.append_journal([*ours, *unsaid], begun=self._identity)
+        try:
+            self._volume.append_journal([*ours, *unsaid], begun=self._identity)
+        except Failure as failure:
+            if failure.cause != "no-space" or not gone:
+                raise
+            # The room that was found is what goes.
+            self._volume.retire_evidence()
+            self._remove(gone)
+            self._volume.append_journal([*ours, *unsaid], begun=self._identity)
         self._volume.remove(DOWNLOAD_SENTINEL)
         self._volume.sync_folder(self._volume.folder)
         self._progress.hash(sum(file.size for file in self._evidence.files if file.path in self._proved))
         self._progress.finish(len(self._proved))
-        for path in gone:
-            print(f"removing {path}: it was of an earlier commit or filter", flush=True)
-            self._volume.remove(path)
+        self._remove(gone)
         if candidates:
             adopted = self._adopt(candidates)
             missing = [file for file in missing if file.path not in adopted]
@@ -196,6 +203,7 @@ class Download:
         self._progress.enter("moving")
         for file in missing:
             self._volume.make_parents(file.path)
+            self._volume.clear_place(file.path)
         try:
             busy = self._carry_small([file for file in missing if file.size <= SMALL])
             self._carry_large([file for file in missing if file.size > SMALL or file in busy])
@@ -212,6 +220,12 @@ class Download:
         self._write_evidence()
         self._tidy()
 
+    def _remove(self, gone: list[str]) -> None:
+        while gone:
+            path = gone.pop()
+            print(f"removing {path}: it was of an earlier commit or filter", flush=True)
+            self._volume.remove(path)
+
     def _show_life(self) -> None:
         while not self._stop.wait(LIFE_SECONDS):
             try:
@@ -219,19 +233,27 @@ class Download:
             except Failure as failure:
                 print(f"could not show other runs that this one lives: {failure.detail}", flush=True)
 
-    def _write_evidence(self) -> None:
-        """Writes it, and takes it back where the files behind it are not those that were proved, or another run has begun."""
+    def _write_evidence(self, replaced: bytes | None = None) -> None:
+        """Writes it, and takes it back where the files behind it are not those that were proved, or another run has begun.
+
+        Other evidence than what it replaces is of a run that began later, and has tidied up what said so.
+        """
+        alone = "run the same command again when no other run works on this model"
         for _ in range(ROUNDS):
             self._check_all()
+            standing = self._volume.read(DOWNLOAD_SENTINEL)
+            if standing is not None and standing[0] not in (self._body, replaced):
+                raise Failure("volume-io", f"another run finished {self._evidence.model} meanwhile", next=alone)
             self._volume.write_document(DOWNLOAD_SENTINEL, self._body)
-            if not self._is_last():
-                self._volume.remove(DOWNLOAD_SENTINEL)
-                raise Failure(
-                    "volume-io", f"another run began to write other files of {self._evidence.model} meanwhile"
-                )
-            if all(self._volume.mark(file.path) == self._proved[file.path] for file in self._evidence.files):
+            last = self._is_last()
+            if last and all(self._volume.mark(file.path) == self._proved[file.path] for file in self._evidence.files):
                 return
-            self._volume.remove(DOWNLOAD_SENTINEL)
+            standing = self._volume.read(DOWNLOAD_SENTINEL)
+            if standing is not None and standing[0] == self._body:
+                self._volume.remove(DOWNLOAD_SENTINEL)
+            if not last:
+                words = f"another run began to write other files of {self._evidence.model} meanwhile"
+                raise Failure("volume-io", words, next=alone)
         raise Failure("volume-io", f"files of {self._evidence.model} on the volume keep being replaced")
 
     def _candidates(self, missing: list[File]) -> list[File]:
@@ -312,8 +334,7 @@ class Download:
 
     def _check_all(self) -> None:
         """Every folder's renames last, and every file is the one that was proved, before the evidence says so."""
-        for folder in sorted({os.path.dirname(file.path) for file in self._evidence.files}):
-            self._volume.sync_folder(self._volume.folder / folder)
+        self._volume.sync_above(file.path for file in self._evidence.files)
         for file in self._evidence.files:
             mark = self._volume.mark(file.path)
             if mark is not None and mark == self._proved.get(file.path):
@@ -330,6 +351,7 @@ class Download:
         self._discard_partials(set())
         # Another run's journal knows which files it has still to remove.
         if self._is_last():
+            self._volume.remove(RETIRED)
             self._volume.remove(JOURNAL)
 
     def _is_last(self) -> bool:

@@ -115,6 +115,23 @@ def parse_evidence(body: bytes) -> Evidence:
     return evidence
 
 
+def demand_evidence(body: bytes, model: str) -> Evidence:
+    """Reads a document that has to be of this model. Raises NotEvidence."""
+    evidence = parse_evidence(body)
+    if evidence.model != model:
+        raise NotEvidence(f"it is of {evidence.model}")
+    return evidence
+
+
+def accept_evidence(body: bytes, name: str, model: str, otherwise: str) -> Evidence | None:
+    """The same; where it is not, None, after saying why and what follows from that."""
+    try:
+        return demand_evidence(body, model)
+    except NotEvidence as error:
+        print(f"{name} proves nothing, {error}: {otherwise}", flush=True)
+        return None
+
+
 def _split(body: bytes) -> tuple[bytes, tuple[File, ...]]:
     """The document without its files, and these. Parsed one by one, since nested lists take 27 times their bytes as Python's."""
     start = _FILES.search(body)

@@ -335,6 +335,63 @@ test('of a partial whose end a lost node had not written, only the end is fetche
   await rig.expectDownloaded(huge)
 })
 
+/** For `patch`: does something in place of writing the evidence, with \`self\`, \`write()\` and \`rot(name, text)\`. */
+const writing = (lines: string) => `
+import json, volume
+write_document = volume.Volume.write_document
+def patched(self, name, body):
+    def write():
+        write_document(self, name, body)
+    def rot(path, at=0):
+        text = bytearray((self.folder / path).read_bytes())
+        text[at:at + 1] = b"X" if at else text[:1]
+        (self.folder / path).write_bytes(text)
+    if name != ".download-complete":
+        return write()
+    ${lines.replaceAll('\n', '\n    ')}
+volume.Volume.write_document = patched
+`
+
+describe.concurrent('while the evidence is written, it is true or not there', () => {
+  test.for([
+    ['a file changes before', 'rot("model.safetensors", 9)\nwrite()', 'is not as it was written'],
+    ['a file changes after', 'write()\nrot("model.safetensors", 9)', 'is not as it was written'],
+    ['the same bytes come again and again', 'write()\nrot("config.json")', 'keep being replaced'],
+    [
+      'another run begins',
+      'write()\nself.append_journal([], begun="f" * 64)',
+      'another run began to write other files of acme/evident',
+    ],
+  ])('%s', async ([, lines = '', words], { newRig }) => {
+    const rig = await newRig({ models: [model] })
+    rig.stage(model)
+    const { detail } = await rig.mustFail('download', 1, 'volume-io', { patch: writing(lines) })
+    expect(detail).toContain(words)
+    await rig.expectNotDownloaded()
+    await rig.mustRun('download')
+    await rig.expectDownloaded(model)
+  })
+
+  test('another run has finished: its evidence stays', async ({ newRig }) => {
+    const rig = await newRig({ models: [model] })
+    rig.stage(model)
+    const other = documentOf(evidenceOf(model, { commit: 'e'.repeat(40) }))
+    const patch = `
+import download
+check_all = download.Download._check_all
+def finish_another(self):
+    check_all(self)
+    (self._volume.folder / ".download-journal").unlink()
+    (self._volume.folder / ".download-complete").write_text(${JSON.stringify(other)})
+download.Download._check_all = finish_another
+`
+    const { detail, next } = await rig.mustFail('download', 1, 'volume-io', { patch })
+    expect(detail).toBe('another run finished acme/evident meanwhile')
+    expect(next).toContain('no other run')
+    expect(await readFile(rig.file('.download-complete'), 'utf8')).toBe(other)
+  })
+})
+
 const OTHER_RUN = `${JSON.stringify({ begun: 'f'.repeat(64) })}\n`
 
 test('a run that was killed before its first change does not cost the evidence under another name', async ({
@@ -423,11 +480,33 @@ describe.concurrent('what stands in the way on the volume', () => {
     await mkdir(path.dirname(place), { recursive: true })
     if (kind === 'link') await symlink(outside, place)
     else if (kind === 'file') await writeFile(place, OUTSIDE)
-    else await mkdir(path.join(place, 'full'), { recursive: true })
+    else {
+      await mkdir(path.join(place, 'full'), { recursive: true })
+      await writeFile(path.join(place, 'full/notes.txt'), OUTSIDE)
+    }
     const { detail } = await rig.mustFail('download', 64, 'volume-obstacle')
     expect(detail).toContain(name === '.' ? 'evident' : name)
     expect((await stat(outside)).nlink, 'nothing was made behind the link').toBe(2)
     await rig.expectNotDownloaded()
+  })
+
+  test('a folder where a file goes does not cost the old model its evidence', async ({ newRig }) => {
+    const rig = await staged(newRig)
+    await mkdir(rig.file('added.json'))
+    await writeFile(rig.file('added.json/notes.txt'), OUTSIDE)
+    rig.stage(NEXT, { commit: 'd'.repeat(40) })
+    const { detail } = await rig.mustFail('download', 64, 'volume-obstacle')
+    expect(detail).toContain('added.json/notes.txt')
+    expect(read(rig)).toBe(0)
+    await rig.expectDownloaded(model, ['added.json/notes.txt'])
+  })
+
+  test('a folder where a file goes, with nothing in it but folders', async ({ newRig }) => {
+    const rig = await staged(newRig)
+    await mkdir(rig.file('added.json/a/b'), { recursive: true })
+    rig.stage(NEXT, { commit: 'd'.repeat(40) })
+    await rig.mustRun('download')
+    await rig.expectDownloaded(NEXT)
   })
 
   for (const name of ['.download-complete', '.download-journal']) {
@@ -483,6 +562,32 @@ describe.concurrent('verify', () => {
     }
     expect(rig.spaces.requests).toEqual([])
     await rig.expectDownloaded(model)
+  })
+
+  test.for(['removed', 'written again'])('evidence that is %s meanwhile is no verdict', async (how, { newRig }) => {
+    const rig = await staged(newRig)
+    const patch = `
+import verify
+unknown = verify.Volume.unknown
+def change(self, known):
+    sentinel = self.folder / ".download-complete"
+    body = sentinel.read_bytes()
+    sentinel.unlink()
+    if ${how === 'removed' ? 'False' : 'True'}:
+        sentinel.write_bytes(body)
+    return unknown(self, known)
+verify.Volume.unknown = change
+`
+    const { detail } = await rig.mustFail('verify', 1, 'volume-io', { patch })
+    expect(detail).toContain('was changed while it was checked')
+  })
+
+  test('hashes are of what the server has', async ({ newRig }) => {
+    const rig = await staged(newRig)
+    const { log } = await rig.mustRun('verify', { patch: SHOW_CALLS, env: { LEVEL: 'hashes' } })
+    for (const { path: name } of model.files) {
+      expect(callsOf(log, path.basename(name)).slice(0, 2)).toEqual(['posix_fadvise whole', 'preadv'])
+    }
   })
 
   test('a link to a folder is a file that nobody knows: a server would follow it', async ({ newRig }) => {
