@@ -62,14 +62,17 @@ async function rot(file: string, offset = 7): Promise<void> {
   await rm(path.dirname(reference), { recursive: true })
 }
 
-/** For `patch`: names every file and folder that is made to last. */
+/** For `patch`: names every file and folder that is made to last, and every file that is put in its place. */
 const SHOW_SYNCS = `
 import os
-fsync = os.fsync
+fsync, replace = os.fsync, os.replace
 def shown(descriptor):
-    print("fsync", os.readlink(f"/proc/self/fd/{descriptor}"), flush=True)
     fsync(descriptor)
-os.fsync = shown
+    os.write(1, f"fsync {os.readlink(f'/proc/self/fd/{descriptor}')}\\n".encode())
+def placed(source, target):
+    os.write(1, f"replace {target}\\n".encode())
+    replace(source, target)
+os.fsync, os.replace = shown, placed
 `
 
 function manyFiles(): string {
@@ -172,6 +175,26 @@ describe.concurrent('a sentinel on the volume that proves nothing: the files are
     const last = synced.findIndex((name) => name?.startsWith('.download-complete.'))
     expect(synced.slice(0, last)).toEqual(expect.arrayContaining(['config.json', 'vocab.txt', 'model.safetensors']))
     expect(read(rig)).toBe(0)
+  })
+
+  test('no file before its bytes last, and no evidence before every file and every folder does', async ({ newRig }) => {
+    const rig = await newRig({ models: [model] })
+    const evidence = rig.stage(model)
+    const { log } = await rig.mustRun('download', { patch: SHOW_SYNCS })
+    const said = log.split('\n')
+    const evident = said.indexOf(`replace ${rig.file('.download-complete')}`)
+    for (const { path: name, sha256 } of evidence.files) {
+      const place = said.indexOf(`replace ${rig.file(name)}`)
+      const bytes = said.indexOf(`fsync ${rig.file(name)}.${sha256.slice(0, 8)}.partial`)
+      expect(bytes, `bytes of ${name}`).toBeGreaterThanOrEqual(0)
+      expect(place, `place of ${name}`).toBeGreaterThan(bytes)
+      for (let folder = path.dirname(rig.file(name)); ; folder = path.dirname(folder)) {
+        const folders = said.slice(place, evident)
+        expect(folders, `between ${name} and the evidence`).toContain(`fsync ${folder}`)
+        if (folder === rig.volume) break
+      }
+    }
+    expect(said.slice(evident)).toContain(`fsync ${path.dirname(rig.file('.download-complete'))}`)
   })
 
   test('none, and a file too few, one cut and one wrong', async ({ newRig }) => {
