@@ -13,12 +13,9 @@ from digest import Sha256
 from evidence import (
     DOWNLOAD_SENTINEL,
     PARTIAL,
-    UPLOAD_SENTINEL,
     Evidence,
     File,
-    NotEvidence,
     accept_evidence,
-    parse_evidence,
 )
 from failure import Again, Failure, Stopped
 from ledger import Ledger
@@ -28,6 +25,8 @@ from retry import retry
 from selection import DEFAULT_EXCLUDE
 from settings import Settings
 from spaces import UNREADABLE, Gone, Listing, Spaces, Stored
+from spaces_copy import SpacesCopy
+from verify import check_revision
 from volume import JOURNAL, RETIRED, Mark, Volume, is_newer, naming
 from web import Web
 from window import Transfer, Window, part_size
@@ -55,6 +54,7 @@ class Download:
         self._progress = progress
         self._stop = stop
         self._spaces = Spaces(settings, Web(stop), stop)
+        self._copy = SpacesCopy(self._spaces, settings)
         self._volume = Volume(settings.models_dir, settings.model)
         self._lock = threading.Lock()
         # Each proved file as it was then, and each that was hashed and found to hold other bytes.
@@ -89,24 +89,11 @@ class Download:
     def _read_evidence(self) -> tuple[bytes, Evidence, Listing]:
         """What Spaces proves to hold, and that it is what was asked for."""
         settings = self._settings
-        found = self._spaces.read(UPLOAD_SENTINEL)
+        evidence = self._copy.read_evidence()
         where = f"s3://{settings.bucket}/{settings.prefix}"
-        if found is None:
-            raise Failure(
-                "no-evidence", f"{where} has no {UPLOAD_SENTINEL}: the model is not in Spaces, or not completely"
-            )
-        try:
-            evidence = parse_evidence(found[0])
-        except NotEvidence as error:
-            raise Failure("no-evidence", f"{UPLOAD_SENTINEL} in {where} proves nothing: {error}") from error
         if evidence.model != settings.model:
             raise Failure("other-evidence", f"{where} holds {evidence.model}, {settings.model} was asked for")
-        if settings.revision not in (evidence.revision, evidence.commit):
-            raise Failure(
-                "other-evidence",
-                f"Spaces holds revision {evidence.revision} (commit {evidence.commit[:8]}) of {evidence.model}, "
-                f"{settings.revision} was asked for",
-            )
+        check_revision("Spaces", evidence, settings.revision)
         excludes = ((), DEFAULT_EXCLUDE) if settings.exclude is None else (settings.exclude,)
         if evidence.include != settings.include or evidence.exclude not in excludes:
             raise Failure(
@@ -119,14 +106,14 @@ class Download:
             f.path for f in evidence.files if f.path not in listing.objects or listing.objects[f.path].size != f.size
         ]
         if wrong:
-            self._demand_same(found[0])
+            self._copy.demand_same()
             raise Failure(
                 "spaces-incomplete",
                 f"{len(wrong)} of {len(evidence.files)} objects are missing or cut in Spaces, such as {wrong[0]}",
             )
         says = f"commit {evidence.commit}, {counted(len(evidence.files))}, {human(evidence.size)}"
         print(says, flush=True)
-        return found[0], evidence, listing
+        return self._copy.found[0], evidence, listing
 
     def _collect_proofs(
         self, old: Evidence | None, written: os.stat_result | None
@@ -549,17 +536,9 @@ class Download:
             raise
 
     def _suspect(self, file: File, words: str) -> Failure:
-        self._demand_same(self._body)
+        self._copy.demand_same()
         mend = self._leave_word({file.path})
         return Failure("wrong-bytes", f"Spaces holds other bytes than its evidence lists: {words}", next=mend)
-
-    def _demand_same(self, body: bytes) -> None:
-        """Whether the objects are to blame, or another run has begun to change them. Raises Failure("spaces-unsteady")."""
-        found = self._spaces.read(UPLOAD_SENTINEL)
-        if found is None or found[0] != body:
-            raise Failure(
-                "spaces-unsteady", f"another run changed {self._settings.model} in Spaces while this one read it"
-            )
 
     def _leave_word(self, paths: set[str]) -> str:
         """Tells hop 1, which would otherwise trust its evidence, and gives the way out in words."""

@@ -58,13 +58,13 @@ def outcome(
     }
 
 
-def check_revision(side: str, evidence: Evidence, settings: Settings) -> None:
+def check_revision(side: str, evidence: Evidence, asked: str | None) -> None:
     """Raises Failure("other-evidence") where another revision than the one that stands there was asked for."""
-    if settings.asked_revision not in (None, evidence.revision, evidence.commit):
+    if asked not in (None, evidence.revision, evidence.commit):
         raise Failure(
             "other-evidence",
             f"{side} holds revision {evidence.revision} (commit {evidence.commit[:8]}) of {evidence.model}, "
-            f"{settings.asked_revision} was asked for",
+            f"{asked} was asked for",
         )
 
 
@@ -93,7 +93,7 @@ class Verify:
             raise Failure(
                 "no-evidence", f"{DOWNLOAD_SENTINEL} of {where} proves nothing: {error}", next=again
             ) from error
-        check_revision("the volume", evidence, self._settings)
+        check_revision("the volume", evidence, self._settings.asked_revision)
         self._written = found[1]
         self._progress.expect(len(evidence.files), evidence.size)
         self._progress.enter("hashing" if self._settings.level == "hashes" else "checking")
