@@ -1,19 +1,20 @@
 """Removes a model's copy on the volume: the evidence first, then what was ever listed as the model's, and nothing else.
 
-Without CONFIRMED=true it only says what it would remove. A kill at any point loses nothing: before the evidence goes,
-its paths stand in the journal. That goes last, and hop 2 reads it too, should the model be staged again instead.
+Without CONFIRMED=true it only says what it would remove. A kill at any point loses nothing: evidence out of force and the
+journal have the paths, and go last. Hop 2 reads them too, should the model be staged again instead. No step needs room.
 """
 
+import os
 import threading
 from collections.abc import Set
 from dataclasses import dataclass
 
-from evidence import DOWNLOAD_SENTINEL, PARTIAL, Evidence, File, NotEvidence, parse_evidence
+from evidence import DOWNLOAD_SENTINEL, PARTIAL, Evidence, accept_evidence
 from failure import Failure
 from progress import Progress
 from settings import Settings
 from verify import named
-from volume import JOURNAL, Volume
+from volume import JOURNAL, RETIRED, Volume
 
 
 @dataclass(frozen=True)
@@ -51,17 +52,7 @@ class Holding:
 
 def read_evidence(body: bytes | None, name: str, model: str) -> Evidence | None:
     """The evidence, where the document is one of this model."""
-    if body is None:
-        return None
-    try:
-        evidence = parse_evidence(body)
-    except NotEvidence as error:
-        print(f"{name} proves nothing, {error}: it lists no file as the model's", flush=True)
-        return None
-    if evidence.model != model:
-        print(f"{name} is of {evidence.model}: it lists no file as the model's", flush=True)
-        return None
-    return evidence
+    return None if body is None else accept_evidence(body, name, model, "it lists no file as the model's")
 
 
 class Clean:
@@ -88,13 +79,17 @@ class Clean:
     def _look(self) -> Holding:
         found = self._volume.read(DOWNLOAD_SENTINEL)
         evidence = read_evidence(found[0] if found else None, DOWNLOAD_SENTINEL, self._settings.model)
-        _, listed = self._volume.read_journal()
+        listed = self._volume.journal_paths()
         listed |= {file.path for file in evidence.files} if evidence else set()
         there = set(self._volume.files())
         # Only a partial of what is listed: a model `org` would otherwise take those of `org/name` for its own.
         own = listed | {DOWNLOAD_SENTINEL}
         leftovers = {path for path in there if PARTIAL.search(path) and PARTIAL.sub("", path) in own}
-        leftovers |= there & {JOURNAL}
+        leftovers |= there & {JOURNAL, RETIRED}
+        # A folder that was closed, or became a link, may hold them still: this says so before anything changes.
+        for path in listed - there:
+            if any(parent in there for parent in _folders(path)):
+                self._volume.status(path)
         if listed:
             leftovers |= there & {DOWNLOAD_SENTINEL}
         files = {path: status.st_size for path in listed & there if (status := self._volume.status(path))}
@@ -102,8 +97,9 @@ class Clean:
 
     def _remove(self, holding: Holding) -> None:
         volume = self._volume
-        if holding.listed:
-            volume.append_journal([(File(path, 0, ""), None) for path in sorted(holding.listed)])
+        if holding.evidence:
+            volume.retire_evidence()
+        elif holding.listed:
             volume.remove(DOWNLOAD_SENTINEL)
             volume.sync_folder(volume.folder)
         for path in holding.files:
@@ -113,10 +109,19 @@ class Clean:
             # A run in another cluster may be alive: it holds its partials.
             if PARTIAL.search(path):
                 volume.discard(path)
-            elif path != JOURNAL:
+            elif path not in (JOURNAL, RETIRED):
                 volume.remove(path)
+        for path in {os.path.dirname(path): path for path in holding.listed}.values():
+            volume.remove_parents(path)
         for folder in sorted({(volume.folder / path).parent for path in holding.files}):
             if folder.is_dir():
                 volume.sync_folder(folder)
+        volume.remove(RETIRED)
         volume.remove(JOURNAL)
         volume.remove_empty()
+
+
+def _folders(path: str) -> list[str]:
+    """The folders above a path, up to the model's."""
+    segments = path.split("/")
+    return ["/".join(segments[:count]) for count in range(1, len(segments))]

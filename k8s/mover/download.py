@@ -10,16 +10,24 @@ from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256 as hash_sha256
 
 from digest import Sha256
-from evidence import DOWNLOAD_SENTINEL, PARTIAL, UPLOAD_SENTINEL, Evidence, File, NotEvidence, parse_evidence
+from evidence import (
+    DOWNLOAD_SENTINEL,
+    PARTIAL,
+    Evidence,
+    File,
+    accept_evidence,
+)
 from failure import Again, Failure, Stopped
 from ledger import Ledger
-from partial import PartialSink, Taken, WrongBytes, drop_cache, hash_descriptor, write_at
+from partial import STEP, PartialSink, Taken, WrongBytes, hash_stored, write_at
 from progress import Progress, counted, human
 from retry import retry
 from selection import DEFAULT_EXCLUDE
 from settings import Settings
 from spaces import UNREADABLE, Gone, Listing, Spaces, Stored
-from volume import JOURNAL, Mark, Volume, is_newer, naming
+from spaces_copy import SpacesCopy
+from verify import check_revision
+from volume import JOURNAL, RETIRED, Mark, Volume, is_newer, naming
 from web import Web
 from window import Transfer, Window, part_size
 
@@ -46,6 +54,7 @@ class Download:
         self._progress = progress
         self._stop = stop
         self._spaces = Spaces(settings, Web(stop), stop)
+        self._copy = SpacesCopy(self._spaces, settings)
         self._volume = Volume(settings.models_dir, settings.model)
         self._lock = threading.Lock()
         # Each proved file as it was then, and each that was hashed and found to hold other bytes.
@@ -54,6 +63,7 @@ class Download:
         self._unreadable: set[str] = set()
         self._attempts: Counter[str] = Counter()
         self._resumed: Counter[str] = Counter()
+        self._shortened: set[str] = set()
         self._taken: Counter[str] = Counter()
 
     def run(self) -> dict[str, object]:
@@ -64,7 +74,8 @@ class Download:
         self._identity = hash_sha256(self._body).hexdigest()
         self._progress.expect(len(evidence.files), evidence.size)
         held = self._volume.read(DOWNLOAD_SENTINEL)
-        old = self._parse_old(held[0]) if held else None
+        model, otherwise = self._settings.model, "the files are hashed"
+        old = accept_evidence(held[0], f"{DOWNLOAD_SENTINEL} on the volume", model, otherwise) if held else None
         known, unchanged = self._collect_proofs(old, held[1] if held else None)
         self._known = known | {file.path for file in evidence.files}
         if held and evidence.equals(old) and len(self._proved) == len(evidence.files) and self._is_last():
@@ -78,24 +89,11 @@ class Download:
     def _read_evidence(self) -> tuple[bytes, Evidence, Listing]:
         """What Spaces proves to hold, and that it is what was asked for."""
         settings = self._settings
-        found = self._spaces.read(UPLOAD_SENTINEL)
+        evidence = self._copy.read_evidence()
         where = f"s3://{settings.bucket}/{settings.prefix}"
-        if found is None:
-            raise Failure(
-                "no-evidence", f"{where} has no {UPLOAD_SENTINEL}: the model is not in Spaces, or not completely"
-            )
-        try:
-            evidence = parse_evidence(found[0])
-        except NotEvidence as error:
-            raise Failure("no-evidence", f"{UPLOAD_SENTINEL} in {where} proves nothing: {error}") from error
         if evidence.model != settings.model:
             raise Failure("other-evidence", f"{where} holds {evidence.model}, {settings.model} was asked for")
-        if settings.revision not in (evidence.revision, evidence.commit):
-            raise Failure(
-                "other-evidence",
-                f"Spaces holds revision {evidence.revision} (commit {evidence.commit[:8]}) of {evidence.model}, "
-                f"{settings.revision} was asked for",
-            )
+        check_revision("Spaces", evidence, settings.revision)
         excludes = ((), DEFAULT_EXCLUDE) if settings.exclude is None else (settings.exclude,)
         if evidence.include != settings.include or evidence.exclude not in excludes:
             raise Failure(
@@ -108,25 +106,14 @@ class Download:
             f.path for f in evidence.files if f.path not in listing.objects or listing.objects[f.path].size != f.size
         ]
         if wrong:
-            self._demand_same(found[0])
+            self._copy.demand_same()
             raise Failure(
                 "spaces-incomplete",
                 f"{len(wrong)} of {len(evidence.files)} objects are missing or cut in Spaces, such as {wrong[0]}",
             )
         says = f"commit {evidence.commit}, {counted(len(evidence.files))}, {human(evidence.size)}"
         print(says, flush=True)
-        return found[0], evidence, listing
-
-    def _parse_old(self, body: bytes) -> Evidence | None:
-        try:
-            evidence = parse_evidence(body)
-        except NotEvidence as error:
-            print(f"{DOWNLOAD_SENTINEL} on the volume proves nothing, {error}: the files are hashed", flush=True)
-            return None
-        if evidence.model != self._settings.model:
-            print(f"{DOWNLOAD_SENTINEL} on the volume is of {evidence.model}: the files are hashed", flush=True)
-            return None
-        return evidence
+        return self._copy.found[0], evidence, listing
 
     def _collect_proofs(
         self, old: Evidence | None, written: os.stat_result | None
@@ -137,8 +124,11 @@ class Download:
         for file in old.files if old and written else ():
             known.add(file.path)
             status, mark = self._volume.status(file.path), self._volume.mark(file.path)
+            if status is None or mark is None or (file.path in proofs and proofs[file.path][1] == mark):
+                # What was hashed as it stands there says more than that nothing changed since some document was written.
+                continue
             # Hashed again, and then the evidence is written anew: so a chown -R costs that once, not with every run.
-            if status and mark and written and not is_newer(status, written):
+            if written and not is_newer(status, written):
                 proofs[file.path] = (file, mark)
         for path, (file, mark) in proofs.items():
             if mark.size == file.size and self._volume.mark(path) == mark:
@@ -146,6 +136,7 @@ class Download:
         if not self._settings.repair:
             held = dict(unchanged)
             self._proved = {file.path: held[file] for file in self._evidence.files if file in held}
+            self._refuted = {file.path: mark for file, mark in unchanged if file.path not in self._proved}
         return known, unchanged
 
     # --- changing the volume ----------------------------------------------------------------------------------------
@@ -155,7 +146,7 @@ class Download:
         self._progress.hash(self._evidence.size)
         self._progress.finish(len(self._evidence.files))
         if held != self._body:
-            self._write_evidence()
+            self._write_evidence(held)
         self._tidy()
 
     def _change(self, known: set[str], unchanged: list[tuple[File, Mark]]) -> None:
@@ -165,22 +156,33 @@ class Download:
         for file in missing:
             self._volume.check_parents(file.path, removed=gone)
         self._discard_partials({self._volume.partial(file) for file in missing})
-        candidates = self._candidates(missing, unchanged)
+        for file in missing:
+            self._volume.check_place(file.path, removed=gone)
+        candidates = self._candidates(missing)
         self._check_space([file for file in missing if file not in candidates], gone)
         threading.Thread(target=self._show_life, name="life", daemon=True).start()
         self._volume.make_parents(DOWNLOAD_SENTINEL)
-        # Only what does not stand there yet: every pod of the Job writes to the same journal.
+        # Only what does not stand there yet: every pod of the Job writes to the same journal. What this run does not
+        # trust, the next one must not either: it may be no repair.
         proofs, journaled = self._volume.read_journal()
-        ours = [(File(path, 0, ""), None) for path in sorted((known | wanted) - journaled)]
-        unsaid = [(file, mark) for file, mark in unchanged if proofs.get(file.path) != (file, mark)]
-        self._volume.append_journal([*ours, *unsaid], begun=self._identity)
+        trusted = {} if self._settings.repair else {file.path: (file, mark) for file, mark in unchanged}
+        bare = ((known | wanted) - journaled) | (proofs.keys() - trusted.keys())
+        unsaid = [claim for path, claim in trusted.items() if proofs.get(path) != claim]
+        ours = [(File(path, 0, ""), None) for path in sorted(bare)]
+        try:
+            self._volume.append_journal([*ours, *unsaid], begun=self._identity)
+        except Failure as failure:
+            if failure.cause != "no-space" or not gone:
+                raise
+            # The room that was found is what goes.
+            self._volume.retire_evidence()
+            self._remove(gone)
+            self._volume.append_journal([*ours, *unsaid], begun=self._identity)
         self._volume.remove(DOWNLOAD_SENTINEL)
         self._volume.sync_folder(self._volume.folder)
         self._progress.hash(sum(file.size for file in self._evidence.files if file.path in self._proved))
         self._progress.finish(len(self._proved))
-        for path in gone:
-            print(f"removing {path}: it was of an earlier commit or filter", flush=True)
-            self._volume.remove(path)
+        self._remove(gone)
         if candidates:
             adopted = self._adopt(candidates)
             missing = [file for file in missing if file.path not in adopted]
@@ -188,6 +190,7 @@ class Download:
         self._progress.enter("moving")
         for file in missing:
             self._volume.make_parents(file.path)
+            self._volume.clear_place(file.path)
         try:
             busy = self._carry_small([file for file in missing if file.size <= SMALL])
             self._carry_large([file for file in missing if file.size > SMALL or file in busy])
@@ -204,6 +207,12 @@ class Download:
         self._write_evidence()
         self._tidy()
 
+    def _remove(self, gone: list[str]) -> None:
+        while gone:
+            path = gone.pop()
+            print(f"removing {path}: it was of an earlier commit or filter", flush=True)
+            self._volume.remove(path)
+
     def _show_life(self) -> None:
         while not self._stop.wait(LIFE_SECONDS):
             try:
@@ -211,26 +220,36 @@ class Download:
             except Failure as failure:
                 print(f"could not show other runs that this one lives: {failure.detail}", flush=True)
 
-    def _write_evidence(self) -> None:
-        """Writes it, and takes it back where the files behind it are not those that were proved, or another run has begun."""
+    def _write_evidence(self, replaced: bytes | None = None) -> None:
+        """Writes it, and takes it back where the files behind it are not those that were proved, or another run has begun.
+
+        Other evidence than what it replaces is of a run that began later, and has tidied up what said so.
+        """
+        alone = "run the same command again when no other run works on this model"
         for _ in range(ROUNDS):
             self._check_all()
+            standing = self._volume.read(DOWNLOAD_SENTINEL)
+            if standing is not None and standing[0] not in (self._body, replaced):
+                raise Failure("volume-io", f"another run finished {self._evidence.model} meanwhile", next=alone)
             self._volume.write_document(DOWNLOAD_SENTINEL, self._body)
-            if not self._is_last():
-                self._volume.remove(DOWNLOAD_SENTINEL)
-                raise Failure(
-                    "volume-io", f"another run began to write other files of {self._evidence.model} meanwhile"
-                )
-            if all(self._volume.mark(file.path) == self._proved[file.path] for file in self._evidence.files):
+            last = self._is_last()
+            if last and all(self._volume.mark(file.path) == self._proved[file.path] for file in self._evidence.files):
                 return
-            self._volume.remove(DOWNLOAD_SENTINEL)
+            standing = self._volume.read(DOWNLOAD_SENTINEL)
+            if standing is not None and standing[0] == self._body:
+                self._volume.remove(DOWNLOAD_SENTINEL)
+            if not last:
+                words = f"another run began to write other files of {self._evidence.model} meanwhile"
+                raise Failure("volume-io", words, next=alone)
         raise Failure("volume-io", f"files of {self._evidence.model} on the volume keep being replaced")
 
-    def _candidates(self, missing: list[File], unchanged: list[tuple[File, Mark]]) -> list[File]:
-        """Files that may be on the volume already: of the right size, and not known to be other bytes."""
-        known = set() if self._settings.repair else {file.path for file, _ in unchanged}
-        marks = {file: self._volume.mark(file.path) for file in missing if file.path not in known}
-        return [file for file, mark in marks.items() if mark and mark.size == file.size]
+    def _candidates(self, missing: list[File]) -> list[File]:
+        """Files that may be on the volume already."""
+        return [file for file in missing if self._may_be(file, self._volume.mark(file.path))]
+
+    def _may_be(self, file: File, mark: Mark | None) -> bool:
+        """Whether what stands in a file's place has the right size, and is not known to be other bytes."""
+        return mark is not None and mark.size == file.size and mark != self._refuted.get(file.path)
 
     def _check_space(self, missing: list[File], gone: list[str]) -> None:
         """A replaced file stays until its successor is proved, so that it makes no room; `gone` ones go first."""
@@ -256,35 +275,40 @@ class Download:
             pool.shutdown(wait=False, cancel_futures=True)
 
     def _is_good(self, file: File) -> bool:
-        counted = 0
-
-        def on_bytes(count: int) -> None:
-            nonlocal counted
-            if self._stop.is_set():
-                raise Stopped()
-            counted += count
-            self._progress.hash(count)
-
         mark = self._volume.mark(file.path)
         descriptor = self._volume.open(file.path)
         with naming(file.path):
             try:
-                # It may be a minute old: what is proved is what the server stores, not what this node still has to write.
-                os.fsync(descriptor)
-                drop_cache(descriptor, 0, 0)
-                sha256 = hash_descriptor(descriptor, file.size, on_bytes).hexdigest()
-            except EOFError:
-                sha256 = ""
+                digest = self._hash(descriptor, file.size)
             finally:
                 os.close(descriptor)
-        if sha256 == file.sha256 and mark is not None and self._volume.mark(file.path) == mark:
+        right = digest is not None and digest.hexdigest() == file.sha256
+        if right and mark is not None and self._volume.mark(file.path) == mark:
             self._prove(file, mark)
             return True
         if mark is not None:
             self._refuted[file.path] = mark
-        print(f"{file.path} on the volume holds other bytes", flush=True)
-        self._progress.hash(-counted)
+            with self._lock:
+                self._volume.append_journal([(file, None)])
+        print(f"{file.path} on the volume {'holds other bytes' if digest else 'cannot be read'}", flush=True)
+        self._progress.hash(-file.size if digest else 0)
         return False
+
+    def _hash(self, descriptor: int, length: int) -> Sha256 | None:
+        """Hashes what is stored of a file, and counts it; None, and nothing counted, where it cannot be read so far."""
+        done = 0
+
+        def on_bytes(count: int) -> None:
+            nonlocal done
+            if self._stop.is_set():
+                raise Stopped()
+            done += count
+            self._progress.hash(count)
+
+        digest = hash_stored(descriptor, length, on_bytes)
+        if digest is None:
+            self._progress.hash(-done)
+        return digest
 
     def _prove(self, file: File, mark: Mark) -> None:
         """`mark` is of the file whose bytes were hashed: by now another one may have its name."""
@@ -297,8 +321,7 @@ class Download:
 
     def _check_all(self) -> None:
         """Every folder's renames last, and every file is the one that was proved, before the evidence says so."""
-        for folder in sorted({os.path.dirname(file.path) for file in self._evidence.files}):
-            self._volume.sync_folder(self._volume.folder / folder)
+        self._volume.sync_above(file.path for file in self._evidence.files)
         for file in self._evidence.files:
             mark = self._volume.mark(file.path)
             if mark is not None and mark == self._proved.get(file.path):
@@ -315,6 +338,7 @@ class Download:
         self._discard_partials(set())
         # Another run's journal knows which files it has still to remove.
         if self._is_last():
+            self._volume.remove(RETIRED)
             self._volume.remove(JOURNAL)
 
     def _is_last(self) -> bool:
@@ -366,9 +390,16 @@ class Download:
         descriptor = self._volume.open_partial(file)
         if descriptor is None:
             return None
-        if self._holds(descriptor, file):
-            self._progress.hash(file.size)
+        with naming(file.path):
+            held = os.fstat(descriptor).st_size
+            digest = self._hash(descriptor, held) if held == file.size else None
+        # A killed run wrote it to its end.
+        if digest is not None and digest.hexdigest() == file.sha256:
             return descriptor
+        if held:
+            self._progress.hash(-held if digest else 0)
+            self._volume.drop_partial(file, descriptor)
+            return self._write_small(file)
         body = memoryview(bytearray(file.size))
         sha256 = self._fetch_small(file, body)
         if sha256 != file.sha256:
@@ -377,16 +408,8 @@ class Download:
             raise self._suspect(file, f"{file.path}: SHA-256 {file.sha256} is in the evidence, {sha256} came")
         with naming(file.path):
             write_at(descriptor, body, 0)
-            os.ftruncate(descriptor, file.size)
         self._progress.move(file.path, file.size)
         return descriptor
-
-    def _holds(self, descriptor: int, file: File) -> bool:
-        """Whether a killed run wrote the partial to its end."""
-        with naming(file.path):
-            if os.fstat(descriptor).st_size != file.size:
-                return False
-            return hash_descriptor(descriptor, file.size, lambda count: None).hexdigest() == file.sha256
 
     def _fetch_small(self, file: File, body: memoryview) -> str:
         stored = self._listing.objects[file.path]
@@ -427,13 +450,13 @@ class Download:
                     f"another run holds {file.path} and has shown no life for {HELD_SECONDS:.0f} s",
                     next="look for another run of this model that hangs, in other clusters too, and end it; then run again",
                 )
-        mark = self._volume.mark(file.path)
-        if mark is not None and mark.size == file.size and mark != self._refuted.get(file.path) and self._is_good(file):
+        if self._may_be(file, self._volume.mark(file.path)) and self._is_good(file):
             self._volume.close_partial(file, descriptor)
             return None
-        return self._go_on(file, descriptor)
+        return self._go_on(file, descriptor, file.size)
 
-    def _go_on(self, file: File, descriptor: int) -> Transfer:
+    def _go_on(self, file: File, descriptor: int, most: int) -> Transfer | None:
+        """Takes up at most so many bytes of the partial; begins a new one where it cannot be read."""
         size = part_size(file.size, self._settings.buffer)
         with naming(file.path):
             held = os.fstat(descriptor).st_size
@@ -441,12 +464,16 @@ class Download:
             if held > file.size:
                 os.ftruncate(descriptor, file.size)
             # Whole parts only, and never all of it: the last part's arrival is what finishes the file.
-            parts = max(0, min(held, file.size - 1)) // size
-            digest = Sha256()
+            parts = max(0, min(held, file.size - 1, most)) // size
+            digest: Sha256 | None = Sha256()
             if parts:
                 self._progress.enter("hashing")
                 print(f"going on with {file.path} behind {parts * size} of {file.size} B", flush=True)
-                digest = hash_descriptor(descriptor, parts * size, self._progress.hash)
+                digest = self._hash(descriptor, parts * size)
+        if digest is None:
+            print(f"what there is of {file.path} cannot be read", flush=True)
+            self._volume.drop_partial(file, descriptor)
+            return self._begin(file)
         self._resumed[file.path] = parts * size
         return self._transfer(file, descriptor, size, parts, digest)
 
@@ -457,14 +484,17 @@ class Download:
             size=file.size,
             part_size=size,
             source=lambda start, view, on_chunk: self._fetch(file, stored, start, view, on_chunk),
-            sink=PartialSink(file, descriptor, self._volume, self._flusher, self._prove, self._again),
+            sink=PartialSink(file, descriptor, parts * size, self._volume, self._flusher, self._prove, self._again),
             first=parts,
             digest=digest,
             on_bytes=lambda count: self._progress.move(file.path, count),
         )
 
     def _again(self, file: File, descriptor: int, error: Again) -> Transfer | None:
-        """Wrong bytes: once more from the start, since the wrong ones may have been in the partial; then Spaces is to blame."""
+        """Wrong bytes: once more from the start, since the wrong ones may have been in the partial; then Spaces is to blame.
+
+        Once from a little before its end: there stands what a lost node had not written yet.
+        """
         if isinstance(error, Gone):
             raise self._changed(file) from error
         resumed = self._resumed.pop(file.path, 0)
@@ -475,9 +505,17 @@ class Download:
         if isinstance(error, WrongBytes) and self._attempts[file.path] > 1:
             raise self._suspect(file, str(error))
         print(f"fetching {file.path} again: {error}", flush=True)
+        size = part_size(file.size, self._settings.buffer)
+        # Two stretches are on their way to the disk at a time, and each is longer than a step by less than a part.
+        sound = resumed - 2 * (STEP + size)
+        if sound >= size and file.path not in self._shortened:
+            self._shortened.add(file.path)
+            transfer = self._go_on(file, descriptor, sound)
+            self._progress.enter("moving")
+            return transfer
         with naming(file.path):
             os.ftruncate(descriptor, 0)
-        return self._transfer(file, descriptor, part_size(file.size, self._settings.buffer), 0, Sha256())
+        return self._transfer(file, descriptor, size, 0, Sha256())
 
     def _retake(self, file: File) -> Transfer | None:
         self._taken[file.path] += 1
@@ -498,17 +536,9 @@ class Download:
             raise
 
     def _suspect(self, file: File, words: str) -> Failure:
-        self._demand_same(self._body)
+        self._copy.demand_same()
         mend = self._leave_word({file.path})
         return Failure("wrong-bytes", f"Spaces holds other bytes than its evidence lists: {words}", next=mend)
-
-    def _demand_same(self, body: bytes) -> None:
-        """Whether the objects are to blame, or another run has begun to change them. Raises Failure("spaces-unsteady")."""
-        found = self._spaces.read(UPLOAD_SENTINEL)
-        if found is None or found[0] != body:
-            raise Failure(
-                "spaces-unsteady", f"another run changed {self._settings.model} in Spaces while this one read it"
-            )
 
     def _leave_word(self, paths: set[str]) -> str:
         """Tells hop 1, which would otherwise trust its evidence, and gives the way out in words."""
@@ -535,7 +565,11 @@ def _raise_open_files(count: int) -> None:
 
 def _sync(file: File, descriptor: int) -> None:
     with naming(file.path):
-        os.fsync(descriptor)
+        try:
+            os.fsync(descriptor)
+        except OSError:
+            os.ftruncate(descriptor, 0)
+            raise
 
 
 def _ignore(piece: memoryview) -> None:

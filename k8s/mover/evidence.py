@@ -31,7 +31,7 @@ _ENTRY_BYTES = 2**14
 # Of everything but the files: Linux hands a program no settings that come near it.
 _HEADER_BYTES = 4 * 2**20
 # Of an entry without its path.
-_LISTED_BYTES = len(json.dumps([{"path": "", "size": 10**15, "sha256": "0" * 64}], indent=2)) + 16
+LISTED_BYTES = len(json.dumps([{"path": "", "size": 10**15, "sha256": "0" * 64}], indent=2)) + 16
 _NAME_BYTES = 255
 # A key of S3 has 1,024 bytes, and the longest id of the Hub has its part of them.
 _PATH_BYTES = 1024 - len(f"models/{'o' * 96}/{'n' * 96}/")
@@ -115,6 +115,23 @@ def parse_evidence(body: bytes) -> Evidence:
     return evidence
 
 
+def demand_evidence(body: bytes, model: str) -> Evidence:
+    """Reads a document that has to be of this model. Raises NotEvidence."""
+    evidence = parse_evidence(body)
+    if evidence.model != model:
+        raise NotEvidence(f"it is of {evidence.model}")
+    return evidence
+
+
+def accept_evidence(body: bytes, name: str, model: str, otherwise: str) -> Evidence | None:
+    """The same; where it is not, None, after saying why and what follows from that."""
+    try:
+        return demand_evidence(body, model)
+    except NotEvidence as error:
+        print(f"{name} proves nothing, {error}: {otherwise}", flush=True)
+        return None
+
+
 def _split(body: bytes) -> tuple[bytes, tuple[File, ...]]:
     """The document without its files, and these. Parsed one by one, since nested lists take 27 times their bytes as Python's."""
     start = _FILES.search(body)
@@ -150,7 +167,7 @@ def check_paths(paths: Iterable[str]) -> None:
         if reason is not None:
             raise Failure("hostile-listing", f"the file name {path!r} {reason}")
         seen.add(path)
-        listed += _LISTED_BYTES + len(path.encode()) + path.count('"')
+        listed += LISTED_BYTES + len(path.encode()) + path.count('"')
     if listed > EVIDENCE_BYTES:
         raise Failure(
             "hostile-listing",

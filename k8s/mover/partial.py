@@ -1,12 +1,14 @@
 """Hop 2's sink: a file written in order beside its place, and put there once its hash agreed."""
 
+import errno
 import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 
 from digest import Sha256
 from evidence import File
-from failure import Again
+from failure import Again, Failure
 from volume import Mark, Volume, naming
 from window import Part, Transfer
 
@@ -23,12 +25,13 @@ class Taken(Again):
 
 
 class PartialSink:
-    """One file: bytes go to `NAME.<8 of its sha256>.partial`, then fsync, then rename."""
+    """One file: bytes go to `NAME.<8 of its sha256>.partial`, then fsync, then rename; `held` of them are there already."""
 
     def __init__(
         self,
         file: File,
         descriptor: int,
+        held: int,
         volume: Volume,
         flusher: ThreadPoolExecutor,
         on_proof: Callable[[File, Mark], None],
@@ -40,7 +43,8 @@ class PartialSink:
         self._flusher = flusher
         self._on_proof = on_proof
         self._on_again = on_again
-        self._flushed = 0
+        # Up to where the disk has it, and up to where it was asked to.
+        self._lasting = self._asked = held
         self._flush: Future[None] | None = None
 
     def accept(self, part: Part) -> None:
@@ -51,11 +55,8 @@ class PartialSink:
         with naming(self._file.path):
             write_at(self._descriptor, part.view, part.start)
         end = part.start + len(part.view)
-        if end - self._flushed >= STEP:
-            if self._flush is not None:
-                self._flush.result()
-            self._flush = self._flusher.submit(write_back, self._file, self._descriptor, self._flushed, end)
-            self._flushed = end
+        if end - self._asked >= STEP:
+            self._write_back(end)
 
     def drop(self) -> None:
         """Nothing is kept."""
@@ -64,11 +65,8 @@ class PartialSink:
         """fsync and rename, if these are the bytes that the evidence lists; the descriptor is closed then."""
         if sha256 != self._file.sha256:
             raise WrongBytes(f"{self._file.path}: SHA-256 {self._file.sha256} is in the evidence, {sha256} came")
-        if self._flush is not None:
-            self._flush.result()
-        with naming(self._file.path):
-            os.fsync(self._descriptor)
-            drop_cache(self._descriptor, 0, self._file.size)
+        self._write_back(self._file.size)
+        self._await_flush()
         mark = self._volume.place(self._file, self._descriptor)
         if mark is None:
             raise Taken(f"{self._file.path}: another run took its partial away")
@@ -76,9 +74,25 @@ class PartialSink:
 
     def restart(self, error: Again) -> Transfer | None:
         """What comes next is the run's to say; the partial stays open and locked."""
-        if self._flush is not None:
-            self._flush.result()
+        self._await_flush()
         return self._on_again(self._file, self._descriptor, error)
+
+    def _write_back(self, end: int) -> None:
+        self._await_flush()
+        self._flush = self._flusher.submit(write_back, self._file, self._descriptor, self._asked, end)
+        self._asked = end
+
+    def _await_flush(self) -> None:
+        """What did not reach the disk is cut off: the cache shows it still, to the next pod too, and calls it written."""
+        if self._flush is None:
+            return
+        try:
+            self._flush.result()
+        except Failure:
+            with suppress(OSError):
+                os.ftruncate(self._descriptor, self._lasting)
+            raise
+        self._lasting = self._asked
 
 
 def write_at(descriptor: int, view: memoryview, start: int) -> None:
@@ -91,7 +105,7 @@ def write_at(descriptor: int, view: memoryview, start: int) -> None:
 def write_back(file: File, descriptor: int, start: int, end: int) -> None:
     """Makes a stretch last, and gives its cached pages back: the pod's limit counts them."""
     with naming(file.path):
-        os.fdatasync(descriptor)
+        os.fsync(descriptor)
     drop_cache(descriptor, start, end - start)
 
 
@@ -119,3 +133,20 @@ def hash_descriptor(descriptor: int, length: int, on_bytes: Callable[[int], None
         if start % STEP < count:
             drop_cache(descriptor, max(0, start - STEP), STEP)
     return digest
+
+
+def hash_stored(descriptor: int, length: int, on_bytes: Callable[[int], None]) -> Sha256 | None:
+    """The same of what the server stores, which this node's cache may be ahead of; None where it is shorter or unreadable.
+
+    Once fsync has failed, the cache calls clean what the disk does not have: so it is emptied before the first read.
+    """
+    os.fsync(descriptor)
+    drop_cache(descriptor, 0, 0)
+    try:
+        return hash_descriptor(descriptor, length, on_bytes)
+    except EOFError:
+        return None
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        return None

@@ -7,7 +7,7 @@ node's page cache as far as the kernel lets us ask for that.
 import os
 import threading
 
-from evidence import DOWNLOAD_SENTINEL, Evidence, File, NotEvidence, parse_evidence
+from evidence import DOWNLOAD_SENTINEL, Evidence, File, NotEvidence, demand_evidence
 from failure import Failure, Stopped
 from partial import drop_cache, hash_descriptor
 from progress import Progress
@@ -58,13 +58,13 @@ def outcome(
     }
 
 
-def check_revision(side: str, evidence: Evidence, settings: Settings) -> None:
+def check_revision(side: str, evidence: Evidence, asked: str | None) -> None:
     """Raises Failure("other-evidence") where another revision than the one that stands there was asked for."""
-    if settings.asked_revision not in (None, evidence.revision, evidence.commit):
+    if asked not in (None, evidence.revision, evidence.commit):
         raise Failure(
             "other-evidence",
             f"{side} holds revision {evidence.revision} (commit {evidence.commit[:8]}) of {evidence.model}, "
-            f"{settings.asked_revision} was asked for",
+            f"{asked} was asked for",
         )
 
 
@@ -88,14 +88,12 @@ class Verify:
                 "no-evidence", f"{where} has no {DOWNLOAD_SENTINEL}: it was not staged completely", next=again
             )
         try:
-            evidence = parse_evidence(found[0])
+            evidence = demand_evidence(found[0], self._settings.model)
         except NotEvidence as error:
             raise Failure(
                 "no-evidence", f"{DOWNLOAD_SENTINEL} of {where} proves nothing: {error}", next=again
             ) from error
-        if evidence.model != self._settings.model:
-            raise Failure("no-evidence", f"{where} has the evidence of {evidence.model}", next=again)
-        check_revision("the volume", evidence, self._settings)
+        check_revision("the volume", evidence, self._settings.asked_revision)
         self._written = found[1]
         self._progress.expect(len(evidence.files), evidence.size)
         self._progress.enter("hashing" if self._settings.level == "hashes" else "checking")
@@ -103,7 +101,18 @@ class Verify:
         missing = [file.path for file, mark in marks.items() if mark is None]
         wrong = [file.path for file, mark in marks.items() if mark is not None and not self._agrees(file, mark)]
         unknown = self._volume.unknown({file.path for file in evidence.files})
+        self._demand_same(*found)
         return outcome("the volume", evidence, self._settings.level, missing, wrong, unknown)
+
+    def _demand_same(self, body: bytes, status: os.stat_result) -> None:
+        """What was looked at stands under evidence that stands still. Raises Failure("volume-io")."""
+        now = self._volume.read(DOWNLOAD_SENTINEL)
+        if now is None or (now[0], now[1].st_ino, now[1].st_mtime_ns) != (body, status.st_ino, status.st_mtime_ns):
+            raise Failure(
+                "volume-io",
+                f"{self._settings.model} on the volume was changed while it was checked",
+                next="check it again when no other run works on this model",
+            )
 
     def _agrees(self, file: File, mark: Mark) -> bool:
         good = self._settings.level == "names" or mark.size == file.size

@@ -4,11 +4,12 @@ import threading
 from collections.abc import Callable
 
 from digest import Sha256
-from evidence import UPLOAD_SENTINEL, Evidence, File, NotEvidence, is_reserved, parse_evidence
+from evidence import File, is_reserved
 from failure import Again, Failure
 from progress import Progress
 from settings import Settings
 from spaces import Spaces, Stored, unreadable
+from spaces_copy import SpacesCopy
 from verify import check_revision, outcome
 from web import Web
 from window import Part, Sink, Transfer, Window, part_size
@@ -62,10 +63,15 @@ class VerifySpaces:
     def run(self) -> dict[str, object]:
         """Compares; gives the termination message's fields. Raises Mismatch, or Failure("no-evidence")."""
         self._progress.enter("planning")
-        evidence = self._read_evidence()
+        copy = SpacesCopy(self._spaces, self._settings)
+        evidence = copy.read_evidence()
+        if evidence.model != self._settings.model:
+            where = f"s3://{self._settings.bucket}/{self._settings.prefix}"
+            raise Failure("no-evidence", f"{where} has the evidence of {evidence.model}")
+        check_revision("Spaces", evidence, self._settings.asked_revision)
         self._progress.expect(len(evidence.files), evidence.size)
         objects = self._spaces.listing().objects
-        written = self._found[1]
+        written = copy.found[1]
         missing = [file.path for file in evidence.files if file.path not in objects]
         held = [file for file in evidence.files if file.path in objects]
         wrong = {file.path for file in held if self._settings.level != "names" and objects[file.path].size != file.size}
@@ -81,34 +87,10 @@ class VerifySpaces:
         self._hash(hashed, objects, wrong)
         self._progress.finish(len(held) - len(wrong))
         if missing or wrong:
-            self._demand_same()
+            copy.demand_same()
         listed = {file.path for file in evidence.files}
         unknown = sorted(key for key in objects if key not in listed and not is_reserved(key))
         return outcome("Spaces", evidence, self._settings.level, missing, sorted(wrong), unknown)
-
-    def _read_evidence(self) -> Evidence:
-        where = f"s3://{self._settings.bucket}/{self._settings.prefix}"
-        found = self._spaces.read(UPLOAD_SENTINEL)
-        if found is None:
-            raise Failure(
-                "no-evidence", f"{where} has no {UPLOAD_SENTINEL}: the model is not in Spaces, or not completely"
-            )
-        self._found = found
-        try:
-            evidence = parse_evidence(found[0])
-        except NotEvidence as error:
-            raise Failure("no-evidence", f"{UPLOAD_SENTINEL} in {where} proves nothing: {error}") from error
-        if evidence.model != self._settings.model:
-            raise Failure("no-evidence", f"{where} has the evidence of {evidence.model}")
-        check_revision("Spaces", evidence, self._settings)
-        return evidence
-
-    def _demand_same(self) -> None:
-        """Whether the objects are to blame, or a run that changes them. Raises Failure("spaces-unsteady")."""
-        if self._spaces.read(UPLOAD_SENTINEL) != self._found:
-            raise Failure(
-                "spaces-unsteady", f"another run changed {self._settings.model} in Spaces while this one read it"
-            )
 
     def _hash(self, files: list[File], objects: dict[str, Stored], wrong: set[str]) -> None:
         empty = Sha256().hexdigest()

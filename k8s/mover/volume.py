@@ -2,6 +2,7 @@
 
 While hop 2 works, `.download-journal` holds one JSON line for every file that was proved (with the time the file had
 then) and for every path that was ever ours, so that a killed run is cheap to take up. It goes when the evidence is there.
+On a full volume, which takes no such line, the paths stand in evidence that was put out of force by a rename.
 """
 
 import errno
@@ -11,16 +12,27 @@ import os
 import secrets
 import stat
 import threading
-from collections.abc import Container, Iterator
-from contextlib import contextmanager
+from collections.abc import Container, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
-from evidence import EVIDENCE_BYTES, PARTIAL, File, check_paths, is_reserved
+from evidence import (
+    DOWNLOAD_SENTINEL,
+    EVIDENCE_BYTES,
+    LISTED_BYTES,
+    PARTIAL,
+    File,
+    NotEvidence,
+    demand_evidence,
+    is_reserved,
+    objection,
+)
 from failure import Failure
 
 JOURNAL = ".download-journal"
+RETIRED = ".download-removed"
 # That of 100,000 files takes a tenth of it.
 JOURNAL_BYTES = 256 * 2**20
 # More than any line of ours: the longest path, escaped.
@@ -55,7 +67,7 @@ def naming(path: object) -> Iterator[None]:
         raise Failure(cause, f"{path} on the volume: {error.strerror or error}") from error
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Mark:
     """What tells whether a file is still the one that was hashed: size in bytes, mtime in ns, inode, ctime in ns.
 
@@ -148,6 +160,25 @@ class Volume:
             if stat.S_ISLNK(mode) or (files and os.path.relpath(walked, self.folder) not in removed):
                 raise Failure("volume-obstacle", f"{walked} on the volume is no folder, and {path} has to lie in it")
 
+    def check_place(self, path: str, removed: Container[str]) -> None:
+        """A folder may stand in a file's place when nothing is in it but what goes first. Raises Failure("volume-obstacle")."""
+        status = self.status(path)
+        if status is None or not stat.S_ISDIR(status.st_mode):
+            return
+        held = next((name for name in self.files(path) if name not in removed), None)
+        if held is not None:
+            raise Failure(
+                "volume-obstacle", f"{path} on the volume is a folder that holds {held}, and has to be a file"
+            )
+
+    def clear_place(self, path: str) -> None:
+        """Removes the empty folders that stand in a file's place."""
+        status = self.status(path)
+        if status is not None and stat.S_ISDIR(status.st_mode):
+            with naming(path):
+                for folder, _, _ in os.walk(self.folder / path, topdown=False):
+                    os.rmdir(folder)
+
     def partial(self, file: File) -> str:
         """Where a file's bytes stand until they are proved."""
         return f"{file.path}.{file.sha256[:8]}.partial"
@@ -165,6 +196,14 @@ class Volume:
         """Gives the partial back as it is."""
         self._let_go(file)
         os.close(descriptor)
+
+    def drop_partial(self, file: File, descriptor: int) -> None:
+        """Removes a partial that cannot be used, so that the next one of its name lies elsewhere on the disk."""
+        self._let_go(file)
+        with naming(file.path):
+            if self._still_names(self.partial(file), descriptor):
+                os.unlink(self.folder / self.partial(file))
+            os.close(descriptor)
 
     def show_life(self) -> None:
         """Touches the partials that are locked and were not written lately, for whoever waits for one of them."""
@@ -226,9 +265,11 @@ class Volume:
                     raise
                 self.remove(name)
                 return
-        if descriptor is not None:
-            self.remove(name)
-            os.close(descriptor)
+            if descriptor is not None:
+                (self.folder / name).unlink(missing_ok=True)
+                # First: on NFS a removed file that is open has another name in its folder, which could not go then.
+                os.close(descriptor)
+                self.remove_parents(name)
 
     def _open_locked(self, name: str, flags: int) -> int | None:
         path = self.folder / name
@@ -258,33 +299,19 @@ class Volume:
     def remove(self, path: str) -> None:
         """Removes a file and the folders that this leaves empty; one that is not there, or a folder now, is fine."""
         status = self.status(path)
-        with naming(path):
-            if status is not None and not stat.S_ISDIR(status.st_mode):
+        if status is not None and not stat.S_ISDIR(status.st_mode):
+            with naming(path):
                 (self.folder / path).unlink(missing_ok=True)
-            for parent in (self.folder / path).parents:
-                if parent == self.folder:
-                    break
-                try:
-                    parent.rmdir()
-                except OSError as error:
-                    if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
-                        break
-                    if error.errno != errno.ENOENT:
-                        raise
+        self.remove_parents(path)
+
+    def remove_parents(self, path: str) -> None:
+        """Removes the folders above a path that are empty, below the model's."""
+        self.check_parents(path, files=False)
+        _remove_empty((self.folder / path).parent, self.folder)
 
     def remove_empty(self) -> None:
         """Removes the model's folder and its organisation's, each only when nothing is in it."""
-        for folder in (self.folder, *self.folder.parents):
-            if folder == self._root:
-                break
-            with naming(folder):
-                try:
-                    folder.rmdir()
-                except OSError as error:
-                    if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-                        break
-                    if error.errno != errno.ENOENT:
-                        raise
+        _remove_empty(self.folder, self._root)
 
     def sync_folder(self, folder: Path) -> None:
         """Makes renames in a folder last."""
@@ -295,6 +322,19 @@ class Volume:
             finally:
                 os.close(descriptor)
 
+    def sync_above(self, paths: Iterable[str]) -> None:
+        """Makes last that these paths are there: every folder above them, up to the mount."""
+        folders: set[Path] = set()
+        for name in {os.path.dirname(path) for path in paths}:
+            folder = self.folder / name
+            while folder != self._root.parent and folder not in folders:
+                folders.add(folder)
+                folder = folder.parent
+        for folder in sorted(folders, reverse=True):
+            # Above the model's, one that we may not read has had its name for long.
+            if folder.is_relative_to(self.folder) or os.access(folder, os.R_OK):
+                self.sync_folder(folder)
+
     def free(self) -> int:
         """Bytes that may still be written."""
         with naming(self.folder):
@@ -302,20 +342,27 @@ class Volume:
             status = os.statvfs(existing)
             return status.f_bavail * status.f_frsize
 
-    def files(self) -> Iterator[str]:
-        """Every path below the folder that is no folder, the tool's own documents too."""
+    def files(self, below: str = "") -> Iterator[str]:
+        """Every path below the folder that is no folder, or one that is closed to us; the tool's own documents too."""
+        top = self.folder / below
+        closed: list[str] = []
 
-        def fail(error: OSError) -> None:
-            raise error
+        def pass_by(error: OSError) -> None:
+            # Somebody's own: to us a name like that of any file that nobody knows.
+            if error.errno not in (errno.EACCES, errno.EPERM) or error.filename == str(self.folder):
+                raise error
+            closed.append(error.filename)
 
         with naming(self.folder):
-            if not self.folder.is_dir():
+            if not top.is_dir():
                 return
-            for parent, folders, names in os.walk(self.folder, onerror=fail):
+            for parent, folders, names in os.walk(top, onerror=pass_by):
                 # A link to a folder is counted among the folders, though nobody goes into it.
                 links = [name for name in folders if os.path.islink(os.path.join(parent, name))]
                 for name in names + links:
                     yield os.path.relpath(os.path.join(parent, name), self.folder)
+            for name in closed:
+                yield os.path.relpath(name, self.folder)
 
     def unfinished(self) -> list[str]:
         """Partials of this tool."""
@@ -328,7 +375,10 @@ class Volume:
     # --- journal ----------------------------------------------------------------------------------------------------
 
     def append_journal(self, files: list[tuple[File, Mark | None]], *, begun: str = "") -> None:
-        """Adds proved files (with a mark), or paths that are ours (without); `begun` says which evidence a run is after."""
+        """Adds proved files (with a mark), or paths that are ours and proved no more (without).
+
+        `begun` says which evidence a run is after.
+        """
         lines = [json.dumps({"begun": begun})] if begun else []
         lines += [
             json.dumps(
@@ -348,19 +398,48 @@ class Volume:
             os.fsync(journal.fileno())
 
     def read_journal(self) -> tuple[dict[str, tuple[File, Mark]], set[str]]:
-        """Proved files by path with their marks, and all paths that were ever ours."""
+        """Proved files by path with their marks, and all paths that were ever ours. A later line of a path counts."""
         proved: dict[str, tuple[File, Mark]] = {}
         known: set[str] = set()
+        for file, mark in self._journal_files(known):
+            proved.pop(file.path, None)
+            if mark is not None:
+                proved[file.path] = (file, mark)
+        return proved, known
+
+    def retire_evidence(self) -> None:
+        """Puts the evidence out of force without losing its paths, and without a byte of room."""
+        with naming(DOWNLOAD_SENTINEL), suppress(FileNotFoundError):
+            os.replace(self.folder / DOWNLOAD_SENTINEL, self.folder / RETIRED)
+        self.sync_folder(self.folder)
+
+    def journal_paths(self) -> set[str]:
+        """The paths alone, for a quarter of the memory."""
+        known: set[str] = set()
+        for _ in self._journal_files(known):
+            continue
+        return known
+
+    def _journal_files(self, known: set[str]) -> Iterator[tuple[File, Mark | None]]:
+        """Adds every path to `known`; refuses more of them than the evidence of two commits can list."""
+        retired = self.read(RETIRED)
+        if retired is not None:
+            with suppress(NotEvidence):
+                known.update(file.path for file in demand_evidence(retired[0], self._model).files)
+        listed = 0
         for entry in self._journal_entries():
             try:
                 file = File(str(entry["path"]), int(entry["size"]), str(entry["sha256"]))
-                check_paths([file.path])
-                known.add(file.path)
-                if entry["mark"]:
-                    proved[file.path] = (file, Mark(*entry["mark"]))
-            except (ValueError, KeyError, TypeError, OverflowError, Failure):
+                mark = Mark(*entry["mark"]) if entry["mark"] else None
+            except (ValueError, KeyError, TypeError, OverflowError):
                 continue
-        return proved, known
+            if file.path not in known and not objection(file.path):
+                known.add(file.path)
+                listed += LISTED_BYTES + len(file.path)
+            if listed > 2 * EVIDENCE_BYTES:
+                raise Failure("volume-obstacle", f"{JOURNAL} on the volume lists more files than evidence can")
+            if file.path in known:
+                yield file, mark
 
     def begun(self) -> str | None:
         """Which evidence the run that began last is after; None where the journal does not say."""
@@ -387,6 +466,20 @@ class Volume:
                             continue
             except FileNotFoundError:
                 return
+
+
+def _remove_empty(folder: Path, top: Path) -> None:
+    """Removes a folder and those above it, below `top`, up to the first in which something is."""
+    while folder != top:
+        with naming(folder):
+            try:
+                folder.rmdir()
+            except OSError as error:
+                if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                    return
+                if error.errno != errno.ENOENT:
+                    raise
+        folder = folder.parent
 
 
 def _open_file(path: str | Path, flags: int) -> int:

@@ -1,4 +1,4 @@
-import { mkdir, readdir, readFile, symlink, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { describe, expect } from 'vitest'
 import { dieAfter, dieBefore } from '../local/faults.mts'
@@ -237,6 +237,16 @@ test('a download that was killed leaves nothing that cannot be removed', async (
   expect(await rig.files()).toEqual(expect.arrayContaining(['.download-journal', 'config.json']))
   await rig.mustRun('clean-nfs', CONFIRMED)
   expect(await rig.files()).toEqual([])
+})
+
+test('folders that a listed file has left empty go too', async ({ newRig }) => {
+  const nested = { ...tiny, files: [...tiny.files, { path: 'deep/er/x.txt', body: Buffer.from('x') }] }
+  const rig = await newRig({ models: [nested] })
+  rig.stage(nested)
+  await rig.mustRun('download')
+  await rm(rig.file('deep/er/x.txt'))
+  await rig.mustRun('clean-nfs', CONFIRMED)
+  expect(await readdir(rig.volume)).toEqual([])
 })
 
 test('where nothing says what is the model’s, nothing is removed', async ({ newRig }) => {

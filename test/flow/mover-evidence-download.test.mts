@@ -3,9 +3,20 @@ import { mkdir, mkdtemp, readFile, rm, stat, symlink, truncate, utimes, writeFil
 import os from 'node:os'
 import path from 'node:path'
 import { describe, expect } from 'vitest'
+import { answer } from '../local/faults.mts'
 import type { HubRepo } from '../local/hub.mts'
 import { seededBytes } from '../local/model.mts'
-import { documentOf, evidenceOf, flipped, type Rig, test, type Verb } from './mover.mts'
+import {
+  callsOf,
+  documentOf,
+  evidenceOf,
+  flipped,
+  type Rig,
+  SHOW_CALLS,
+  spacesReads,
+  test,
+  type Verb,
+} from './mover.mts'
 import { sha256 } from './proof.mts'
 
 const bytes = (seed: string, size: number) => seededBytes(seed, size)
@@ -51,14 +62,17 @@ async function rot(file: string, offset = 7): Promise<void> {
   await rm(path.dirname(reference), { recursive: true })
 }
 
-/** For `patch`: names every file and folder that is made to last. */
+/** For `patch`: names every file and folder that is made to last, and every file that is put in its place. */
 const SHOW_SYNCS = `
 import os
-fsync = os.fsync
+fsync, replace = os.fsync, os.replace
 def shown(descriptor):
-    print("fsync", os.readlink(f"/proc/self/fd/{descriptor}"), flush=True)
     fsync(descriptor)
-os.fsync = shown
+    os.write(1, f"fsync {os.readlink(f'/proc/self/fd/{descriptor}')}\\n".encode())
+def placed(source, target):
+    os.write(1, f"replace {target}\\n".encode())
+    replace(source, target)
+os.fsync, os.replace = shown, placed
 `
 
 function manyFiles(): string {
@@ -163,6 +177,26 @@ describe.concurrent('a sentinel on the volume that proves nothing: the files are
     expect(read(rig)).toBe(0)
   })
 
+  test('no file before its bytes last, and no evidence before every file and every folder does', async ({ newRig }) => {
+    const rig = await newRig({ models: [model] })
+    const evidence = rig.stage(model)
+    const { log } = await rig.mustRun('download', { patch: SHOW_SYNCS })
+    const said = log.split('\n')
+    const evident = said.indexOf(`replace ${rig.file('.download-complete')}`)
+    for (const { path: name, sha256 } of evidence.files) {
+      const place = said.indexOf(`replace ${rig.file(name)}`)
+      const bytes = said.indexOf(`fsync ${rig.file(name)}.${sha256.slice(0, 8)}.partial`)
+      expect(bytes, `bytes of ${name}`).toBeGreaterThanOrEqual(0)
+      expect(place, `place of ${name}`).toBeGreaterThan(bytes)
+      for (let folder = path.dirname(rig.file(name)); ; folder = path.dirname(folder)) {
+        const folders = said.slice(place, evident)
+        expect(folders, `between ${name} and the evidence`).toContain(`fsync ${folder}`)
+        if (folder === rig.volume) break
+      }
+    }
+    expect(said.slice(evident)).toContain(`fsync ${path.dirname(rig.file('.download-complete'))}`)
+  })
+
   test('none, and a file too few, one cut and one wrong', async ({ newRig }) => {
     const rig = await staged(newRig)
     await rm(rig.file('.download-complete'))
@@ -188,6 +222,39 @@ describe.concurrent('evidence that was true', () => {
     expect(await rig.expectDownloaded(NEXT, ['notes.txt'])).toMatchObject({ commit: 'd'.repeat(40) })
     await expect(stat(rig.file('nested')), 'the folders of what is gone').rejects.toThrow('ENOENT')
     await stat(rig.file('.cache'))
+  })
+
+  test('a changed commit does not read what is known to be other bytes of the same size', async ({ newRig }) => {
+    const rig = await staged(newRig)
+    const files = model.files.map(({ path, body }) => ({ path, body: flipped(body as Uint8Array, 0) }))
+    rig.stage({ ...model, files }, { commit: 'd'.repeat(40) })
+    const { log } = await rig.mustRun('download', { patch: SHOW_CALLS })
+    for (const name of ['config.json', 'model.safetensors']) expect(callsOf(log, name)).not.toContain('preadv')
+    await rig.expectDownloaded({ ...model, files })
+  })
+
+  test('what was hashed as it stands there says more than evidence that is newer', async ({ newRig }) => {
+    const rig = await staged(newRig)
+    const other = flipped(bytes('config', SMALL), 9)
+    await writeFile(rig.file('config.json'), other)
+    const { mtimeNs, ino, ctimeNs } = await stat(rig.file('config.json'), { bigint: true })
+    const file = `"path": "config.json", "size": ${SMALL}, "sha256": "${sha256(other)}"`
+    await writeFile(rig.file('.download-journal'), `{${file}, "mark": [${SMALL}, ${mtimeNs}, ${ino}, ${ctimeNs}]}\n`)
+    await renew(rig)
+    await rig.mustRun('download')
+    await rig.expectDownloaded(model)
+  })
+
+  test('what a repair that fails did not trust, the next run hashes too', async ({ newRig }) => {
+    const rig = await staged(newRig)
+    await rot(rig.file('config.json'))
+    await rot(rig.file('model.safetensors'))
+    await renew(rig)
+    const fault = rig.spaces.faults.add({ match: spacesReads('config.json'), act: answer(403) })
+    await rig.mustFail('download', 64, 'spaces-denied', { env: { REPAIR: 'true' } })
+    fault.remove()
+    await rig.mustRun('download')
+    await rig.expectDownloaded(model)
   })
 
   test('nothing to do', async ({ newRig }) => {
@@ -274,6 +341,77 @@ describe.concurrent('evidence that was true', () => {
     await rig.mustRun('download')
     expect(read(rig), 'the other small one is proved').toBe(LARGE + SMALL)
     await rig.expectDownloaded(model)
+  })
+})
+
+test('of a partial whose end a lost node had not written, only the end is fetched again', async ({ newRig }) => {
+  const PART = 5 << 20
+  const body = bytes('huge', 5 * PART)
+  const huge: HubRepo = { id: model.id, files: [{ path: 'huge.bin', body }] }
+  const rig = await newRig({ models: [huge] })
+  const [file] = rig.stage(huge).files
+  await mkdir(rig.file('.'), { recursive: true })
+  const held = Buffer.concat([body.subarray(0, 4 * PART - 1000), Buffer.alloc(1000)])
+  await writeFile(rig.file(`huge.bin.${file?.sha256.slice(0, 8)}.partial`), held)
+  await rig.mustRun('download', { patch: 'import partial; partial.STEP = 2**18' })
+  expect(read(rig), 'the last part, then all but the first').toBe(PART + 4 * PART)
+  await rig.expectDownloaded(huge)
+})
+
+/** For `patch`: does something in place of writing the evidence, with \`self\`, \`write()\` and \`rot(name, text)\`. */
+const writing = (lines: string) => `
+import json, volume
+write_document = volume.Volume.write_document
+def patched(self, name, body):
+    def write():
+        write_document(self, name, body)
+    def rot(path, at=0):
+        text = bytearray((self.folder / path).read_bytes())
+        text[at:at + 1] = b"X" if at else text[:1]
+        (self.folder / path).write_bytes(text)
+    if name != ".download-complete":
+        return write()
+    ${lines.replaceAll('\n', '\n    ')}
+volume.Volume.write_document = patched
+`
+
+describe.concurrent('while the evidence is written, it is true or not there', () => {
+  test.for([
+    ['a file changes before', 'rot("model.safetensors", 9)\nwrite()', 'is not as it was written'],
+    ['a file changes after', 'write()\nrot("model.safetensors", 9)', 'is not as it was written'],
+    ['the same bytes come again and again', 'write()\nrot("config.json")', 'keep being replaced'],
+    [
+      'another run begins',
+      'write()\nself.append_journal([], begun="f" * 64)',
+      'another run began to write other files of acme/evident',
+    ],
+  ])('%s', async ([, lines = '', words], { newRig }) => {
+    const rig = await newRig({ models: [model] })
+    rig.stage(model)
+    const { detail } = await rig.mustFail('download', 1, 'volume-io', { patch: writing(lines) })
+    expect(detail).toContain(words)
+    await rig.expectNotDownloaded()
+    await rig.mustRun('download')
+    await rig.expectDownloaded(model)
+  })
+
+  test('another run has finished: its evidence stays', async ({ newRig }) => {
+    const rig = await newRig({ models: [model] })
+    rig.stage(model)
+    const other = documentOf(evidenceOf(model, { commit: 'e'.repeat(40) }))
+    const patch = `
+import download
+check_all = download.Download._check_all
+def finish_another(self):
+    check_all(self)
+    (self._volume.folder / ".download-journal").unlink()
+    (self._volume.folder / ".download-complete").write_text(${JSON.stringify(other)})
+download.Download._check_all = finish_another
+`
+    const { detail, next } = await rig.mustFail('download', 1, 'volume-io', { patch })
+    expect(detail).toBe('another run finished acme/evident meanwhile')
+    expect(next).toContain('no other run')
+    expect(await readFile(rig.file('.download-complete'), 'utf8')).toBe(other)
   })
 })
 
@@ -365,11 +503,33 @@ describe.concurrent('what stands in the way on the volume', () => {
     await mkdir(path.dirname(place), { recursive: true })
     if (kind === 'link') await symlink(outside, place)
     else if (kind === 'file') await writeFile(place, OUTSIDE)
-    else await mkdir(path.join(place, 'full'), { recursive: true })
+    else {
+      await mkdir(path.join(place, 'full'), { recursive: true })
+      await writeFile(path.join(place, 'full/notes.txt'), OUTSIDE)
+    }
     const { detail } = await rig.mustFail('download', 64, 'volume-obstacle')
     expect(detail).toContain(name === '.' ? 'evident' : name)
     expect((await stat(outside)).nlink, 'nothing was made behind the link').toBe(2)
     await rig.expectNotDownloaded()
+  })
+
+  test('a folder where a file goes does not cost the old model its evidence', async ({ newRig }) => {
+    const rig = await staged(newRig)
+    await mkdir(rig.file('added.json'))
+    await writeFile(rig.file('added.json/notes.txt'), OUTSIDE)
+    rig.stage(NEXT, { commit: 'd'.repeat(40) })
+    const { detail } = await rig.mustFail('download', 64, 'volume-obstacle')
+    expect(detail).toContain('added.json/notes.txt')
+    expect(read(rig)).toBe(0)
+    await rig.expectDownloaded(model, ['added.json/notes.txt'])
+  })
+
+  test('a folder where a file goes, with nothing in it but folders', async ({ newRig }) => {
+    const rig = await staged(newRig)
+    await mkdir(rig.file('added.json/a/b'), { recursive: true })
+    rig.stage(NEXT, { commit: 'd'.repeat(40) })
+    await rig.mustRun('download')
+    await rig.expectDownloaded(NEXT)
   })
 
   for (const name of ['.download-complete', '.download-journal']) {
@@ -425,6 +585,32 @@ describe.concurrent('verify', () => {
     }
     expect(rig.spaces.requests).toEqual([])
     await rig.expectDownloaded(model)
+  })
+
+  test.for(['removed', 'written again'])('evidence that is %s meanwhile is no verdict', async (how, { newRig }) => {
+    const rig = await staged(newRig)
+    const patch = `
+import verify
+unknown = verify.Volume.unknown
+def change(self, known):
+    sentinel = self.folder / ".download-complete"
+    body = sentinel.read_bytes()
+    sentinel.unlink()
+    if ${how === 'removed' ? 'False' : 'True'}:
+        sentinel.write_bytes(body)
+    return unknown(self, known)
+verify.Volume.unknown = change
+`
+    const { detail } = await rig.mustFail('verify', 1, 'volume-io', { patch })
+    expect(detail).toContain('was changed while it was checked')
+  })
+
+  test('hashes are of what the server has', async ({ newRig }) => {
+    const rig = await staged(newRig)
+    const { log } = await rig.mustRun('verify', { patch: SHOW_CALLS, env: { LEVEL: 'hashes' } })
+    for (const { path: name } of model.files) {
+      expect(callsOf(log, path.basename(name)).slice(0, 2)).toEqual(['posix_fadvise whole', 'preadv'])
+    }
   })
 
   test('a link to a folder is a file that nobody knows: a server would follow it', async ({ newRig }) => {

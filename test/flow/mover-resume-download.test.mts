@@ -1,11 +1,11 @@
-import { cp, mkdir, rm, writeFile } from 'node:fs/promises'
+import { cp, mkdir, rm, stat, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { HubRepo } from '../local/hub.mts'
 import { seededBytes } from '../local/model.mts'
 import { Forks } from './forks.mts'
 import { expectNoFalseDownload } from './kills.mts'
-import { documentOf, mixedModel, type Rig, startRig } from './mover.mts'
+import { documentOf, flipped, mixedModel, type Rig, startRig } from './mover.mts'
 
 /** Hundreds of runs, on a machine that may be busy with others. */
 const LIMIT = 300_000
@@ -42,19 +42,23 @@ afterAll(async () => {
   await rig?.close()
 })
 
-/** Kills a run at every change of the volume in turn; gives how many there are. */
-async function killEverywhere(repo: HubRepo, begin: () => Promise<void>): Promise<number> {
+/**
+ * Kills a run at every change of the volume in turn; gives how many there are. Until a run has said `found`, what it began
+ * with may be false, and the next run is of the same kind; then it is a plain one.
+ */
+async function killEverywhere(repo: HubRepo, begin: () => Promise<void>, env = {}, found = ''): Promise<number> {
   for (let n = 1; ; n++) {
     await rm(rig.volume, { recursive: true })
     await mkdir(rig.volume)
     await begin()
-    const end = await forks.run('download', { patch: `import volume_kills; volume_kills.arm(${n})` })
-    await expectNoFalseDownload(rig)
+    const end = await forks.run('download', { env, patch: `import volume_kills; volume_kills.arm(${n})` })
+    const isFound = end.log.includes(found)
+    if (isFound) await expectNoFalseDownload(rig)
     if (end.status !== -9) {
       expect(end, end.log).toMatchObject({ status: 0 })
       return n - 1
     }
-    const again = await forks.run('download')
+    const again = await forks.run('download', { env: isFound ? {} : env })
     expect(again, end.log + again.log).toMatchObject({ status: 0 })
     await rig.expectDownloaded(repo)
   }
@@ -88,3 +92,34 @@ test(
   },
   LIMIT,
 )
+
+const tiny: HubRepo = { id: mixed.id, files: mixed.files.filter(({ path }) => /^(config|adapter|empty)/.test(path)) }
+
+for (const what of ['a repair', 'an adoption'] as const) {
+  test(
+    `a kill between any two changes of ${what} leaves nothing that was found wrong and the next run trusts`,
+    async () => {
+      rig.bucket.objects.clear()
+      const evidence = rig.stage(tiny)
+      const put = async () => {
+        await mkdir(rig.file('.'), { recursive: true })
+        for (const { path: name, body } of tiny.files) {
+          await writeFile(
+            rig.file(name),
+            name === 'config.json' ? flipped(body as Uint8Array, 7) : (body as Uint8Array),
+          )
+        }
+        if (what === 'an adoption') return writeFile(rig.file('.download-complete'), "another tool's")
+        // Both say of the file that it is as it was proved.
+        const { mtimeNs, ino, ctimeNs } = await stat(rig.file('config.json'), { bigint: true })
+        const file = evidence.files.find(({ path }) => path === 'config.json')
+        const mark = `[${file?.size}, ${mtimeNs}, ${ino}, ${ctimeNs}]`
+        await writeFile(rig.file('.download-journal'), JSON.stringify(file).replace('}', `, "mark": ${mark}}\n`))
+        await writeFile(rig.file('.download-complete'), documentOf(evidence))
+      }
+      const env = what === 'a repair' ? { REPAIR: 'true' } : {}
+      expect(await killEverywhere(tiny, put, env, 'config.json on the volume holds other bytes')).toBeGreaterThan(12)
+    },
+    LIMIT,
+  )
+}

@@ -14,9 +14,10 @@ import {
 } from 'node:fs/promises'
 import path from 'node:path'
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
+import { answer } from '../local/faults.mts'
 import type { HubRepo } from '../local/hub.mts'
 import { Forks } from './forks.mts'
-import { flipped, mixedModel, type Rig, startRig } from './mover.mts'
+import { callsOf, flipped, mixedModel, type Rig, SHOW_CALLS, spacesReads, startRig } from './mover.mts'
 import { sha256 } from './proof.mts'
 
 const mixed = mixedModel()
@@ -119,6 +120,27 @@ for (const [what, markOf] of [
   })
 }
 
+test('what a repair that ends before its time found wrong, the next run does not trust', async () => {
+  await writeFile(rig.file('config.json'), flipped(body('config.json'), 100))
+  const { size, mtimeNs, ino, ctimeNs } = await stat(rig.file('config.json'), { bigint: true })
+  await appendFile(rig.file(JOURNAL), entry('config.json', [size, mtimeNs, ino, ctimeNs]))
+  const denied = rig.spaces.faults.add({ match: spacesReads('config.json'), act: answer(403) })
+  const end = await forks.run('download', { env: { REPAIR: 'true' } })
+  denied.remove()
+  expect(end, end.log).toMatchObject({ status: 64 })
+  expect(denied.hits).toBeGreaterThan(0)
+  await expectMended()
+})
+
+test('a journal that lists more files than the evidence of two commits is refused', async () => {
+  const line = (index: number) => `{"path": "${index}", "size": 0, "sha256": "", "mark": null}\n`
+  await appendFile(rig.file(JOURNAL), Array.from({ length: 20 }, (_, index) => line(index)).join(''))
+  const end = await forks.run('download', { patch: 'import volume; volume.EVIDENCE_BYTES = 1000' })
+  expect(end, end.log).toMatchObject({ status: 64, message: { cause: 'volume-obstacle' } })
+  expect(end.message?.detail).toContain('lists more files')
+  await expectMended()
+})
+
 test('a journal of any size still knows what was ours', async () => {
   await writeFile(rig.file('old-shard.safetensors'), 'of an earlier commit')
   const known = { path: 'old-shard.safetensors', size: 0, sha256: '', mark: null }
@@ -144,6 +166,66 @@ for (const [what, spoil] of [
     const file = rig.file(partial(WEIGHTS))
     await stat(file)
     await spoil(file)
+    await expectMended()
+  })
+}
+
+for (const [left, name] of [
+  [partial(WEIGHTS), WEIGHTS],
+  [partial('config.json'), 'config.json'],
+  ['adapter.safetensors', 'adapter.safetensors'],
+] as const) {
+  const leave = async () => {
+    if (name === 'config.json') await rename(rig.file(name), rig.file(left))
+    await rm(rig.file(JOURNAL))
+  }
+
+  test(`${left} is read from the disk, not from a cache that may be ahead of it`, async () => {
+    await leave()
+    const { log } = await forks.mustRun('download', { patch: SHOW_CALLS })
+    expect(callsOf(log, left).slice(0, 3)).toEqual(['fsync', 'posix_fadvise whole', 'preadv'])
+    await rig.expectDownloaded(model)
+  })
+
+  test(`where ${left} cannot be read, the file is moved again`, async () => {
+    await leave()
+    const { ino } = await stat(rig.file(left))
+    const patch = `
+import os
+preadv = os.preadv
+def failing(descriptor, *args):
+    if os.fstat(descriptor).st_ino == ${ino}:
+        raise OSError(5, os.strerror(5))
+    return preadv(descriptor, *args)
+os.preadv = failing
+`
+    rig.moved()
+    await forks.mustRun('download', { patch })
+    expect(rig.moved().outOfBucket, 'all of it').toBeGreaterThanOrEqual(body(name).length)
+    await rig.expectDownloaded(model)
+  })
+}
+
+for (const [name, kept] of [
+  [WEIGHTS, PART],
+  ['config.json', 0],
+] as const) {
+  test(`what the disk refused of ${name} is cut off: the cache shows it still`, async () => {
+    if (name === 'config.json') await rm(rig.file(name))
+    const patch = `
+import os
+fsync, passed = os.fsync, []
+def failing(descriptor):
+    if os.readlink(f"/proc/self/fd/{descriptor}").endswith("${partial(name)}"):
+        passed.append(descriptor)
+        # Of what is left, one is there before it is read.
+        if len(passed) > ${kept ? 1 : 0}:
+            raise OSError(5, os.strerror(5))
+    fsync(descriptor)
+os.fsync = failing
+`
+    expect(await forks.run('download', { patch })).toMatchObject({ status: 1, message: { cause: 'volume-io' } })
+    expect((await stat(rig.file(partial(name)))).size).toBe(kept)
     await expectMended()
   })
 }

@@ -4,7 +4,7 @@ import { dieAfter, dieBefore } from '../local/faults.mts'
 import type { SeenRequest } from '../local/http.mts'
 import type { HubRepo } from '../local/hub.mts'
 import { seededBytes } from '../local/model.mts'
-import { type Fork, Forks } from './forks.mts'
+import { Forks } from './forks.mts'
 import { ageUploads, emptyBucket, expectNoFalseDownload, expectNoFalseUpload, hurry } from './kills.mts'
 import { mixedModel, type Rig, startRig } from './mover.mts'
 
@@ -48,9 +48,10 @@ function numbers(seed: number): (below: number) => number {
   }
 }
 
-/** Ends a run at its n-th request to either side, by one of the two signals. */
-async function dieAtRequest(verb: 'upload' | 'download', draw: (below: number) => number): Promise<Fork> {
-  const n = 1 + draw(60)
+/** Ends a run at its n-th request to either side, by one of the two signals; false where it had fewer and is through. */
+async function dieAtRequest(verb: 'upload' | 'download', draw: (below: number) => number): Promise<boolean> {
+  // Few enough that a run which goes on where the last one ended comes so far too.
+  const n = 1 + draw(verb === 'upload' ? 20 : 6)
   const signal = draw(4) === 0 ? 'SIGTERM' : 'SIGKILL'
   let seen = 0
   const fault = {
@@ -64,12 +65,13 @@ async function dieAtRequest(verb: 'upload' | 'download', draw: (below: number) =
   const end = await (await fork).end
   for (const one of faults) one.remove()
   expect([0, signal === 'SIGTERM' ? 143 : -9], end.log).toContain(end.status)
-  return fork
+  return end.status !== 0
 }
 
-async function dieOnVolume(draw: (below: number) => number): Promise<void> {
-  const end = await forks.run('download', { patch: `import volume_kills; volume_kills.arm(${1 + draw(70)})` })
+async function dieOnVolume(draw: (below: number) => number): Promise<boolean> {
+  const end = await forks.run('download', { patch: `import volume_kills; volume_kills.arm(${1 + draw(12)})` })
   expect([0, -9], end.log).toContain(end.status)
+  return end.status !== 0
 }
 
 for (let seed = 1; seed <= ROUNDS; seed++) {
@@ -82,17 +84,17 @@ for (let seed = 1; seed <= ROUNDS; seed++) {
       hurry(rig)
       await rm(rig.volume, { recursive: true })
       await mkdir(rig.volume)
+      const deaths = { upload: 0, download: 0 }
       for (const repo of [first, second]) {
         await rig.hub.push(repo)
         for (let death = 0; death < DEATHS; death++) {
-          await dieAtRequest('upload', draw)
+          deaths.upload += Number(await dieAtRequest('upload', draw))
           await expectNoFalseUpload(rig)
         }
         await forks.mustRun('upload')
         await expectNoFalseUpload(rig)
         for (let death = 0; death < DEATHS; death++) {
-          if (draw(2) === 0) await dieOnVolume(draw)
-          else await dieAtRequest('download', draw)
+          deaths.download += Number(await (draw(2) === 0 ? dieOnVolume(draw) : dieAtRequest('download', draw)))
           await expectNoFalseDownload(rig)
         }
         await forks.mustRun('download')
@@ -103,6 +105,8 @@ for (let seed = 1; seed <= ROUNDS; seed++) {
         await forks.mustRun('upload')
         await rig.expectUploaded(repo)
       }
+      for (const [verb, count] of Object.entries(deaths))
+        expect(count, `of ${2 * DEATHS} of ${verb}`).toBeGreaterThanOrEqual(DEATHS)
     },
     LIMIT,
   )

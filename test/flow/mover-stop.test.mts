@@ -1,6 +1,6 @@
-import { rm } from 'node:fs/promises'
+import { rm, stat } from 'node:fs/promises'
 import { describe, expect } from 'vitest'
-import { answer, gate, stall } from '../local/faults.mts'
+import { answer, gate, reads, stall } from '../local/faults.mts'
 import type { HubRequest } from '../local/hub.mts'
 import { seededBytes } from '../local/model.mts'
 import type { SpacesRequest } from '../local/spaces.mts'
@@ -100,6 +100,23 @@ describe.concurrent('SIGTERM ends hop 2, and the next pod goes on', () => {
     await stop(mover)
     await rig.expectNotDownloaded()
     await rig.mustRun('download')
+    await rig.expectDownloaded(model)
+  })
+
+  test('what has come is kept', async ({ newRig }) => {
+    const rig = await newRig({ models: [model] })
+    const weights = rig.stage(model).files.find(({ path }) => path === 'model.safetensors')
+    const held = gate<SpacesRequest>()
+    const match = (request: SpacesRequest) => spacesReads('model.safetensors')(request) && reads(request, 5_900_000)
+    rig.spaces.faults.add({ match, times: 1, act: held.act })
+    const mover = rig.startMover('download')
+    await held.arrived
+    const partial = rig.file(`model.safetensors.${weights?.sha256.slice(0, 8)}.partial`)
+    await expect.poll(async () => (await stat(partial)).size, { timeout: 60_000 }).toBe(5 << 20)
+    await stop(mover)
+    rig.moved()
+    await rig.mustRun('download')
+    expect(rig.moved().outOfBucket, 'bytes that are asked for again').toBe(6_000_000 - (5 << 20))
     await rig.expectDownloaded(model)
   })
 

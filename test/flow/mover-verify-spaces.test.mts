@@ -133,6 +133,18 @@ describe.concurrent('verify-spaces', () => {
     expect(wrong).toEqual(['model.safetensors'])
   })
 
+  test('of an object that is newer than the evidence, its size says nothing', async ({ newRig }) => {
+    const rig = await newRig({ models: [model] })
+    rig.stage(model)
+    const weights = model.files.find(({ path }) => path === 'model.safetensors')?.body as Uint8Array
+    rig.putObject('model.safetensors', weights)
+    await rig.mustRun('verify-spaces')
+    expect(rig.moved().outOfBucket, 'only that one is read').toBe(LARGE)
+    rig.putObject('model.safetensors', flipped(weights, 7))
+    const { wrong } = await rig.mustFail('verify-spaces', 64, 'mismatch', { env: { LEVEL: 'sizes' } })
+    expect(wrong).toEqual(['model.safetensors'])
+  })
+
   test('a bit that flips on the way here is not held against the object', async ({ newRig }) => {
     const rig = await newRig({ models: [model] })
     rig.stage(model)

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process'
-import { chmod, chown, mkdir, rm, stat, writeFile } from 'node:fs/promises'
+import { appendFile, chmod, chown, mkdir, rm, stat, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { describe, expect, type onTestFinished } from 'vitest'
 import { reads, runBefore } from '../local/faults.mts'
@@ -62,6 +62,26 @@ describe.skipIf(!canMount())('room', { concurrent: true }, () => {
     expect(detail).toMatch(/41\d{5} B are free/)
     expect(next).toContain('room')
     expect(read(rig)).toBe(0)
+    expect(await rig.files()).toEqual([])
+  })
+
+  test('none at all: what goes makes it', async ({ newRig, onTestFinished }) => {
+    const rig = await newRig({ models: [model] })
+    const small = { id: model.id, files: model.files.slice(0, 1) }
+    rig.stage(model)
+    tmpfs(rig, 10 * MIB, onTestFinished)
+    const fill = () =>
+      expect(appendFile(path.join(rig.volume, 'filler'), Buffer.alloc(12 * MIB))).rejects.toThrow('ENOSPC')
+    await rig.mustRun('download')
+    await fill()
+    rig.bucket.objects.clear()
+    rig.stage(small, { commit: 'd'.repeat(40) })
+    await rig.mustRun('download')
+    await rig.expectDownloaded(small)
+    expect(rig.moved().outOfBucket, 'what was there stays').toBe(8 * MIB + 2000)
+
+    await fill()
+    await rig.mustRun('clean-nfs', { env: { CONFIRMED: 'true' } })
     expect(await rig.files()).toEqual([])
   })
 
@@ -184,6 +204,30 @@ describe.skipIf(!isRoot)('a volume that belongs to somebody else', { concurrent:
     await rig.expectNotDownloaded()
   })
 
+  test('a folder beside the model: nobody knows it', async ({ newRig }) => {
+    const rig = await newRig({ models: [model] })
+    rig.stage(model)
+    await mkdir(rig.file('lost+found'), { recursive: true })
+    await chown(rig.file('lost+found'), SOMEBODY, SOMEBODY)
+    await chmod(rig.file('lost+found'), 0o700)
+    await rig.mustRun('download', { via: AS_USER })
+    const { message } = await rig.mustRun('verify', { via: AS_USER })
+    expect(message?.unknown).toEqual(['lost+found'])
+    const clean = await rig.mustRun('clean-nfs', { via: AS_USER, env: { CONFIRMED: 'true' } })
+    expect(clean.message).toMatchObject({ files: 2, unknown: ['lost+found'] })
+  })
+
+  test('one that holds files of the model: nothing is removed', async ({ newRig }) => {
+    const nested = { id: model.id, files: [{ path: 'nested/x.txt', body: Buffer.from('x') }, ...model.files] }
+    const rig = await newRig({ models: [nested] })
+    rig.stage(nested)
+    await rig.mustRun('download')
+    await chown(rig.file('nested'), SOMEBODY, SOMEBODY)
+    await chmod(rig.file('nested'), 0o700)
+    await rig.mustFail('clean-nfs', 64, 'volume-denied', { via: AS_USER, env: { CONFIRMED: 'true' } })
+    await rig.expectDownloaded(nested)
+  })
+
   test('one file of the model: it is replaced', async ({ newRig }) => {
     const rig = await newRig({ models: [model] })
     rig.stage(model)
@@ -216,6 +260,7 @@ os.${call} = failing
     ['fsync', 'ESTALE', 1, 'volume-io'],
     ['replace', 'ESTALE', 1, 'volume-io'],
     ['replace', 'EPERM', 64, 'volume-denied'],
+    ['replace', 'EROFS', 64, 'read-only'],
     ['statvfs', 'ESTALE', 1, 'volume-io'],
   ] as const)('%s: %s', async ([call, errno, code, cause], { newRig }) => {
     const rig = await newRig({ models: [model] })
@@ -224,6 +269,60 @@ os.${call} = failing
     await rig.expectNotDownloaded()
     await rig.mustRun('download')
     await rig.expectDownloaded(model)
+  })
+
+  test('open: EROFS', async ({ newRig }) => {
+    const rig = await newRig({ models: [model] })
+    rig.stage(model)
+    await rig.mustFail('download', 64, 'read-only', { patch: failing('open', 'EROFS', 'args[1] & os.O_CREAT') })
+    expect(read(rig)).toBe(0)
+  })
+
+  test('4 MiB are free', async ({ newRig }) => {
+    const rig = await newRig({ models: [model] })
+    rig.stage(model)
+    const patch = `
+import os
+real_statvfs = os.statvfs
+def almost_full(path):
+    values = list(real_statvfs(path))
+    values[1:5] = 4096, 10**6, 2048, 1024
+    return os.statvfs_result(values)
+os.statvfs = almost_full
+`
+    const { detail } = await rig.mustFail('download', 64, 'no-space', { patch })
+    expect(detail).toContain(`${8 * MIB + 2000} B are needed and ${4 * MIB} B are free`)
+    expect(read(rig)).toBe(0)
+    expect(await rig.files()).toEqual([])
+  })
+
+  test('a server that keeps a removed file while it is open: no folder stays for it', async ({ newRig }) => {
+    const rig = await newRig({ models: [model] })
+    rig.stage(model)
+    const name = rig.file('old/model.safetensors.01234567.partial')
+    await mkdir(path.dirname(name), { recursive: true })
+    await writeFile(name, 'left')
+    const patch = `
+import os
+unlink, close, kept = os.unlink, os.close, {}
+def unlink_as_nfs(path, **options):
+    for descriptor in os.listdir("/proc/self/fd"):
+        try:
+            if os.readlink(f"/proc/self/fd/{descriptor}") == os.fspath(path):
+                kept[int(descriptor)] = os.path.join(os.path.dirname(path), ".nfs0001")
+                return os.rename(path, kept[int(descriptor)])
+        except FileNotFoundError:
+            continue
+    unlink(path, **options)
+def close_as_nfs(descriptor):
+    close(descriptor)
+    if descriptor in kept:
+        unlink(kept.pop(descriptor))
+os.unlink, os.close = unlink_as_nfs, close_as_nfs
+`
+    await rig.mustRun('download', { patch })
+    await rig.expectDownloaded(model)
+    await expect(stat(rig.file('old'))).rejects.toThrow('ENOENT')
   })
 
   test('a read error while files are hashed', async ({ newRig }) => {

@@ -61,6 +61,28 @@ export function impatient(seconds = 1): string {
   return `${QUICK}; import web; web.STALL_SECONDS = ${seconds}; import spaces; spaces.COMPLETE_SECONDS = ${seconds}`
 }
 
+/** For `patch`: says each call that makes a file last, empties its cache or reads it, with the file's name. */
+export const SHOW_CALLS = `
+import os
+def show(name):
+    real = getattr(os, name)
+    def shown(descriptor, *args):
+        whole = " whole" if name == "posix_fadvise" and args[:2] == (0, 0) else ""
+        of = os.readlink(f"/proc/self/fd/{descriptor}").rpartition("/")[2]
+        # In one piece: other threads say theirs.
+        os.write(1, f"{name}{whole} of {of}\\n".encode())
+        return real(descriptor, *args)
+    setattr(os, name, shown)
+for name in ("fsync", "posix_fadvise", "preadv"):
+    show(name)
+`
+
+/** What SHOW_CALLS said of a file, in its order. */
+export function callsOf(log: string, name: string): string[] {
+  const lines = log.split('\n').filter((line) => line.endsWith(` of ${name}`))
+  return lines.map((line) => line.slice(0, -` of ${name}`.length))
+}
+
 const root = path.resolve(import.meta.dirname, '../..')
 const PYTHON = path.join(root, '.venv/bin/python')
 const MOVER = path.join(root, 'k8s/mover/mover.py')
