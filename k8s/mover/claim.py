@@ -1,6 +1,7 @@
 """What one run of hop 1 says its prefix is to hold: the plan written first, the evidence last, and nothing over another run's word."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from evidence import UPLOAD_SENTINEL, Evidence, File, NotEvidence, parse_evidence
@@ -25,25 +26,17 @@ def read_sentinel(body: bytes | None, model: str) -> Evidence | None:
     return evidence
 
 
+@dataclass
 class Claim:
     """One run's commit and filter, against whatever other runs make of the same prefix meanwhile."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        spaces: Spaces,
-        ledger: Ledger,
-        commit: str,
-        include: tuple[str, ...],
-        exclude: tuple[str, ...],
-    ) -> None:
-        self._settings = settings
-        self._spaces = spaces
-        self._ledger = ledger
-        self._commit = commit
-        self._include = include
-        self._exclude = exclude
-        self._known: set[str] = set()
+    _settings: Settings
+    _spaces: Spaces
+    _ledger: Ledger
+    _commit: str
+    _include: tuple[str, ...]
+    _exclude: tuple[str, ...]
+    _known: set[str] = field(default_factory=set)
 
     def evidence(self, proofs: Mapping[str, Proof]) -> Evidence:
         """The document that these proofs make."""
@@ -139,7 +132,7 @@ class Claim:
             self._spaces.delete(UPLOAD_SENTINEL)
 
     def _take_back(self, proofs: Mapping[str, Proof], theirs: set[str]) -> None:
-        """Removes what this run wrote too late for the other one to know of: nobody else would, and a server would load both."""
+        """Removes what the other run does not know of: nobody else would, and a server would load both."""
         if proofs.keys() <= theirs:
             return
         objects = self._spaces.listing().objects

@@ -72,7 +72,7 @@ CAUSES: dict[str, Cause] = {
     ),
     # the bytes
     "wrong-bytes": _permanent("run the same command again later; if it stays, the source itself is damaged", tries=6),
-    # As many as last for 10 s: a page of a proxy that starts anew is gone by then.
+    # They last for 10 s: a proxy may be starting anew.
     "wrong-answer": _permanent(BETWEEN, tries=6),
     "short-body": _transient(SAME_COMMAND),
     "stalled": _transient(SAME_COMMAND),

@@ -25,10 +25,9 @@ from web import Web, retry_after
 SIDE = "the Hub"
 REDIRECTS = 5
 REDIRECT = (301, 302, 303, 307, 308)
-DISABLED = "Access to this resource is disabled."
 # From here on the Hub's list of names beside a commit may be cut short: huggingface_hub does not trust it either.
 NAMES_LIMIT = 50_000
-# What a list may take of the pod's memory; the Hub advises 100,000 at most.
+# Bounds a list's memory.
 MOST_ENTRIES = 300_000
 
 
@@ -86,20 +85,12 @@ class Hub:
         """Asks for access to one file: a gated repository's listing is open, so a listing proves nothing."""
 
         def ask() -> None:
-            url = self._resolve_url(commit, file)
-            for _ in range(REDIRECTS):
-                response = self._get(url, {}, method="HEAD")
+            # A link to the CDN is the access that was asked for.
+            _, response = self._follow(self._resolve_url(commit, file), {}, file.path, method="HEAD", away=False)
+            if response is not None:
                 self._web.read_words(SIDE, response)
-                if response.status in REDIRECT:
-                    url = self._redirect(url, response)
-                    # A link to the CDN is the access that was asked for.
-                    if not self._is_own(url):
-                        return
-                    continue
-                if response.status in (200, 206):
-                    return
-                raise self._refusal(response, f"{file.path} of {self._model}")
-            raise Failure("wrong-answer", f"the Hub redirected {file.path} more than {REDIRECTS} times")
+                if response.status not in (200, 206):
+                    raise self._refusal(response, f"{file.path} of {self._model}")
 
         retry(ask, self._stop)
 
@@ -143,15 +134,12 @@ class Hub:
             files += page
             entries += count
             if entries > MOST_ENTRIES:
-                raise Failure(
-                    "hostile-listing",
-                    f"{self._model} has more than {MOST_ENTRIES} files and folders",
-                    next="stage a repository with fewer files",
-                )
+                words = f"{self._model} has more than {MOST_ENTRIES} files and folders"
+                raise Failure("hostile-listing", words, next="stage a repository with fewer files")
         return files
 
     def _page(self, url: str) -> tuple[int, list[HubFile], str | None]:
-        """How many entries a page has, the files among them, and the address of the next page."""
+        """The number of a page's entries, the files among them, and the next page's address."""
         page, following = self._json(url)
         try:
             files = [_hub_file(entry) for entry in page if entry["type"] != "directory"]
@@ -172,27 +160,16 @@ class Hub:
             self._links.pop(file.path, None)
             if response.status not in (*REDIRECT, 401, 403, 404, 410):
                 raise self._refusal(response, file.path)
-        url = self._resolve_url(commit, file)
-        for _ in range(REDIRECTS):
-            response = self._get(url, headers)
-            if response.status in REDIRECT:
-                self._web.read_words(SIDE, response)
-                url = self._redirect(url, response)
-                if not self._is_own(url):
-                    self._links[file.path] = url
-                continue
-            if response.status in (200, 206):
-                return response
-            self._web.read_words(SIDE, response)
-            self._links.pop(file.path, None)
-            if self._is_own(url):
-                raise self._refusal(response, f"{file.path} of {self._model}")
-            raise Failure(
-                "hub-error",
-                f"the Hub's storage answered {response.status} for {file.path}",
-                retry_after=retry_after(response.headers),
-            )
-        raise Failure("wrong-answer", f"the Hub redirected {file.path} more than {REDIRECTS} times")
+        url, response = self._follow(self._resolve_url(commit, file), headers, file.path)
+        if response.status in (200, 206):
+            if not self._is_own(url):
+                self._links[file.path] = url
+            return response
+        self._web.read_words(SIDE, response)
+        if self._is_own(url):
+            raise self._refusal(response, f"{file.path} of {self._model}")
+        words = f"the Hub's storage answered {response.status} for {file.path}"
+        raise Failure("hub-error", words, retry_after=retry_after(response.headers))
 
     def _check_answer(self, response: BaseHTTPResponse, file: HubFile, start: int, length: int, whole: bool) -> None:
         if response.status == 206:
@@ -231,24 +208,32 @@ class Hub:
 
     def _json(self, url: str) -> tuple[Any, str | None]:
         """The document behind an API address, and the address of its next page."""
-        for _ in range(REDIRECTS):
-            response = self._get(url, {"Accept": "application/json"})
-            if response.status != 200:
-                self._web.read_words(SIDE, response)
-            if response.status in REDIRECT:
-                url = self._redirect(url, response)
-                continue
-            if response.status != 200:
-                raise self._refusal(response, self._model)
-            body = self._web.read_document(SIDE, response, DOCUMENT_BYTES)
-            match = re.search(r'<([^>]+)>;\s*rel="?next"?', response.headers.get("Link", ""))
-            try:
-                return json.loads(body), self._redirect_target(url, match[1]) if match else None
-            except (ValueError, RecursionError) as error:
-                raise Failure("hub-error", f"the Hub's answer for {self._model} is no JSON") from error
-        raise Failure("wrong-answer", f"the Hub redirected {self._model} more than {REDIRECTS} times")
+        url, response = self._follow(url, {"Accept": "application/json"}, self._model)
+        if response.status != 200:
+            self._web.read_words(SIDE, response)
+            raise self._refusal(response, self._model)
+        body = self._web.read_document(SIDE, response, DOCUMENT_BYTES)
+        match = re.search(r'<([^>]+)>;\s*rel="?next"?', response.headers.get("Link", ""))
+        try:
+            return json.loads(body), self._redirect_target(url, match[1]) if match else None
+        except (ValueError, RecursionError) as error:
+            raise Failure("hub-error", f"the Hub's answer for {self._model} is no JSON") from error
 
-    def _get(self, url: str, headers: dict[str, str], *, method: str = "GET") -> BaseHTTPResponse:
+    def _follow(
+        self, url: str, headers: dict[str, str], what: str, *, method: str = "GET", away: bool = True
+    ) -> tuple[str, Any]:
+        """The answer at the end of the redirects, and its address; None where that is another host and not to be asked."""
+        for _ in range(REDIRECTS):
+            response = self._get(url, headers, method)
+            if response.status not in REDIRECT:
+                return url, response
+            self._web.read_words(SIDE, response)
+            url = self._redirect_target(url, response.headers.get("Location", ""))
+            if not away and not self._is_own(url):
+                return url, None
+        raise Failure("wrong-answer", f"the Hub redirected {what} more than {REDIRECTS} times")
+
+    def _get(self, url: str, headers: dict[str, str], method: str = "GET") -> BaseHTTPResponse:
         headers = {"User-Agent": "model-storage-pipeline", **headers}
         if self._token and self._is_own(url):
             headers["Authorization"] = f"Bearer {self._token}"
@@ -257,9 +242,6 @@ class Hub:
     def _is_own(self, url: str) -> bool:
         own, other = urlsplit(self._endpoint), urlsplit(url)
         return (own.scheme, own.netloc) == (other.scheme, other.netloc)
-
-    def _redirect(self, url: str, response: BaseHTTPResponse) -> str:
-        return self._redirect_target(url, response.headers.get("Location", ""))
 
     def _redirect_target(self, url: str, location: str) -> str:
         try:
@@ -288,12 +270,8 @@ class Hub:
                 next=f"ask for access at {page}, or put a token that has access into Secret hf-token (key HF_TOKEN), "
                 "then run the same command again",
             )
-        if message == DISABLED:
-            return Failure(
-                "hub-denied",
-                f"the Hub has disabled {self._model}",
-                next="see the model's Hub page, or stage another model",
-            )
+        if message == "Access to this resource is disabled.":
+            return Failure("hub-denied", f"the Hub has disabled {self._model}", next="stage another model")
         if status == 401 and (self._token and (code != "RepoNotFound" or "nvalid" in message)):
             return Failure("bad-token", "the Hub does not accept the token in Secret hf-token")
         if code == "RevisionNotFound":
@@ -308,8 +286,8 @@ class Hub:
         if status == 403 and self._token:
             return Failure("hub-denied", f"the Hub refuses {what} to the token in Secret hf-token")
         if status == 403:
-            words = "put a token with read access to this repository into Secret hf-token, key HF_TOKEN"
-            return Failure("hub-denied", f"the Hub refuses {what} without a token", next=words)
+            words = f"the Hub refuses {what} without a token"
+            return Failure("hub-denied", words, next="put one with read access into Secret hf-token, key HF_TOKEN")
         return Failure("wrong-answer", f"the Hub answered {status} for {what}")
 
 

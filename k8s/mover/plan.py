@@ -24,10 +24,11 @@ class Plan:
         survey = self._upload.survey()
         self._upload.probe(survey)
         staged = self._staged(survey)
-        in_spaces = sum(proof.size for proof in survey.proofs.values())
-        on_volume = sum(file.size for file in survey.wanted if file.path in staged)
-        # Under a server's feet: files that are staged now and would be replaced or removed.
-        changing = [path for path, same in self._evidence_files(survey).items() if not same]
+        sizes = {file.path: file.size for file in survey.wanted}
+        # Still there, as far as its size tells.
+        there = {
+            path for path in staged if staged[path] and (mark := self._volume.mark(path)) and mark.size == sizes[path]
+        }
         return {
             "commit": survey.commit,
             "files": len(survey.wanted),
@@ -36,24 +37,16 @@ class Plan:
             "left_out_bytes": sum(file.size for file in survey.left_out),
             "exclude": list(survey.exclude),
             "include": list(self._settings.include),
-            "spaces_bytes": in_spaces,
+            "spaces_bytes": sum(proof.size for proof in survey.proofs.values()),
             "spaces_files": len(survey.proofs),
-            "volume_bytes": on_volume,
-            "volume_files": len(staged),
-            "changing_files": len(changing),
+            "volume_bytes": sum(sizes[path] for path in there),
+            "volume_files": len(there),
+            # Under a server's feet: files that are staged now and would be replaced or removed.
+            "changing_files": sum(not same for same in staged.values()),
             "free_bytes": self._volume.free(),
         }
 
-    def _staged(self, survey: Survey) -> set[str]:
-        """Wanted files that the volume's evidence lists with the wanted bytes, still there with their size."""
-        sizes = {file.path: file.size for file in survey.wanted}
-        return {
-            path
-            for path, same in self._evidence_files(survey).items()
-            if same and (mark := self._volume.mark(path)) and mark.size == sizes[path]
-        }
-
-    def _evidence_files(self, survey: Survey) -> dict[str, bool]:
+    def _staged(self, survey: Survey) -> dict[str, bool]:
         """Every file of the volume's evidence: whether it is wanted just as it is."""
         found = self._volume.read(DOWNLOAD_SENTINEL)
         if found is None:
@@ -64,13 +57,12 @@ class Plan:
             print(f"{DOWNLOAD_SENTINEL} on the volume proves nothing, {error}", flush=True)
             return {}
         wanted = {file.path: file for file in survey.wanted}
-        same_commit = evidence.commit == survey.commit
-        return {
-            file.path: (known := wanted.get(file.path)) is not None
-            and file.size == known.size
-            and (same_commit or self._agrees(survey, known, file))
-            for file in evidence.files
-        }
+        same = dict.fromkeys((file.path for file in evidence.files), False)
+        for file in evidence.files:
+            known = wanted.get(file.path)
+            if known and known.size == file.size:
+                same[file.path] = evidence.commit == survey.commit or self._agrees(survey, known, file)
+        return same
 
     def _agrees(self, survey: Survey, wanted: HubFile, staged: File) -> bool:
         """Whether the evidence lists the bytes of another commit's file."""

@@ -22,9 +22,8 @@ def retry(action: Callable[[], T], stop: threading.Event) -> T:
     """Runs `action` until it succeeds, its failure is final, or its cause's tries are used up.
 
     Each cause counts for itself: one odd answer behind two resets is not the third odd answer.
-    Backs off exponentially with full jitter, so that many pods behind one address do not come back together; never
-    sooner than a server asks for by Retry-After, which may be 0 or past. Raises the last Failure, or Stopped; one that an
-    inner call has given up on is not tried again.
+    Backs off exponentially with full jitter, so that many pods behind one address do not come back together, and never
+    sooner than a server asks for. Raises the last Failure, at once one that an inner call has given up on; or Stopped.
     """
     seen: Counter[str] = Counter()
     while True:

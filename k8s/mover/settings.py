@@ -81,7 +81,7 @@ class Secrets:
 
 
 def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
-    """Reads the variables that DESIGN section 4 names. Raises Failure("bad-settings")."""
+    """Reads the pod's variables. Raises Failure("bad-settings")."""
     model = environment.get("MODEL", "")
     if not MODEL.fullmatch(model) or model.endswith(".git"):
         raise Failure("bad-settings", f"MODEL is no model id of the Hub: {model!r}")

@@ -8,6 +8,7 @@ import hashlib
 import re
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -129,13 +130,12 @@ class Spaces:
         self._joiner = self._connect(session, COMPLETE_SECONDS)
 
     def _connect(self, session: Session, read_seconds: float) -> Any:
-        key, secret = self._credentials.access_key, self._credentials.secret_key
         return session.create_client(
             "s3",
             region_name=self._region,
             endpoint_url=self._endpoint,
-            aws_access_key_id=key,
-            aws_secret_access_key=secret,
+            aws_access_key_id=self._credentials.access_key,
+            aws_secret_access_key=self._credentials.secret_key,
             verify=ca_bundle(),
             config=Config(
                 signature_version="s3v4",
@@ -165,7 +165,7 @@ class Spaces:
                     answer["Body"].close()
                     return b"", answer["LastModified"]
                 # With KMS keys an ETag is no hash; one request's is an MD5 in all other cases.
-                if "ServerSideEncryption" not in answer and len(etag) == 32 and hash_md5(body) != etag:
+                if "ServerSideEncryption" not in answer and len(etag) == 32 and _md5(body) != etag:
                     raise Failure("short-body", f"Spaces sent other bytes of {key} than it took in")
                 return body, answer["LastModified"]
             except ClientError as error:
@@ -258,15 +258,11 @@ class Spaces:
             raise
 
     def _demand_service(self, failure: Failure) -> None:
-        """Whether Spaces reads another object at this moment: a server that reads none says nothing of this one.
-
-        Raises Failure("spaces-busy").
-        """
+        """Raises Failure("spaces-busy") where Spaces reads no other object either, and so says nothing of this one."""
         try:
-            self._send("GET", UPLOAD_SENTINEL, "", None, _NOTHING).close()
-        except Gone:
-            # There is none, and Spaces knows: it has looked.
-            return
+            # Where there is none, Spaces has looked for it.
+            with suppress(Gone):
+                self._send("GET", UPLOAD_SENTINEL, "", None, _NOTHING).close()
         except Failure as other:
             raise Failure("spaces-busy", failure.detail, retry_after=failure.retry_after) from other
 
@@ -297,12 +293,8 @@ class Spaces:
 
     def create_upload(self, key: str) -> str:
         """Starts a multipart upload; gives its id. No metadata is set: it would be a claim made before the proof."""
-        answer = self._control(
-            lambda: _whole(
-                self._client.create_multipart_upload(Bucket=self._bucket, Key=self._prefix + key), key, "UploadId"
-            ),
-            key,
-        )
+        where = {"Bucket": self._bucket, "Key": self._prefix + key}
+        answer = self._control(lambda: _whole(self._client.create_multipart_upload(**where), key, "UploadId"), key)
         return str(answer["UploadId"])
 
     def upload_part(self, key: str, upload: str, number: int, view: memoryview, sha256: str) -> str:
@@ -317,24 +309,14 @@ class Spaces:
     def complete_upload(self, key: str, upload: str, etags: list[str]) -> None:
         """Joins the parts, which the server checks by their ETags. Raises Gone when the upload or a part is not as it was."""
         parts = [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(etags, 1)]
-        self._control(
-            lambda: self._joiner.complete_multipart_upload(
-                Bucket=self._bucket, Key=self._prefix + key, UploadId=upload, MultipartUpload={"Parts": parts}
-            ),
-            key,
-        )
+        which = {"Bucket": self._bucket, "Key": self._prefix + key, "UploadId": upload}
+        self._control(lambda: self._joiner.complete_multipart_upload(**which, MultipartUpload={"Parts": parts}), key)
 
     def abort_upload(self, key: str, upload: str) -> None:
         """Drops an unfinished upload and its parts; one that is gone is fine."""
-        try:
-            self._control(
-                lambda: self._client.abort_multipart_upload(
-                    Bucket=self._bucket, Key=self._prefix + key, UploadId=upload
-                ),
-                key,
-            )
-        except Gone:
-            return
+        which = {"Bucket": self._bucket, "Key": self._prefix + key, "UploadId": upload}
+        with suppress(Gone):
+            self._control(lambda: self._client.abort_multipart_upload(**which), key)
 
     def list_parts(self, key: str, upload: str) -> dict[int, tuple[int, str, datetime]]:
         """Parts of an unfinished upload: number -> (bytes, ETag, time). Raises Gone (Ceph says NoSuchKey)."""
@@ -486,8 +468,7 @@ def _whole(answer: dict[str, Any], what: str, *members: str) -> dict[str, Any]:
     return answer
 
 
-def hash_md5(body: bytes) -> str:
-    """As S3 writes an ETag."""
+def _md5(body: bytes) -> str:
     return hashlib.md5(body, usedforsecurity=False).hexdigest()
 
 

@@ -125,14 +125,10 @@ class Upload:
             return old.commit
         return self._hub.resolve(self._settings.revision)
 
-    def _belongs_to_us(self, plan: Plan | None) -> bool:
+    def _belongs_to_us(self, plan: Plan) -> bool:
         """A retry of the same Job stays at the commit that its first pod resolved, whatever the branch does."""
-        return bool(
-            plan
-            and plan.job
-            and plan.job == self._settings.job_uid
-            and (plan.model, plan.revision) == (self._settings.model, self._settings.revision)
-        )
+        own = (self._settings.job_uid, self._settings.revision)
+        return plan.job != "" and (plan.job, plan.revision) == own
 
     def _choose(self, commit: str) -> list[HubFile]:
         files = self._hub.files(commit)
@@ -227,11 +223,7 @@ class Upload:
             self._spaces.delete(path)
 
     def _clear(self, survey: Survey, listing: Listing) -> None:
-        """Removes what this and earlier runs left, and nothing that another run has left for itself.
-
-        Until the plan is gone, a run that is late with a write leaves it to this one to notice. Raises
-        Failure("spaces-unsteady").
-        """
+        """Removes what this and earlier runs left, and nothing that another run has left for itself."""
         if not self._claim.may_clear(listing):
             return
         # A suspect that was named while this run worked has not been looked at.
@@ -240,14 +232,18 @@ class Upload:
         self._ledger.clear({key: value for key, value in listing.objects.items() if key not in kept})
         if PLAN not in listing.objects:
             return
+        # While it was there, a run that was late with a write left that for this one to see.
         listing = self._spaces.listing()
         if not self._holds(listing):
             self._claim.check(self._proofs)
             # The plan first: without either, nobody would know what was ever ours.
             self._write_plan()
             self._spaces.delete(UPLOAD_SENTINEL)
-            raise Failure("spaces-unsteady", f"objects of {self._settings.model} in Spaces were replaced in the end")
+            raise self._replaced()
         self._remove_old(listing)
+
+    def _replaced(self) -> Failure:
+        return Failure("spaces-unsteady", f"objects of {self._settings.model} in Spaces keep being replaced")
 
     def _holds(self, listing: Listing) -> bool:
         """Whether every object is still the one that was proved."""
@@ -263,7 +259,7 @@ class Upload:
                 return listing
             self._spaces.delete(UPLOAD_SENTINEL)
             listing = self._prove_all(listing)
-        raise Failure("spaces-unsteady", f"objects of {self._settings.model} in Spaces keep being replaced")
+        raise self._replaced()
 
     def _prove_all(self, listing: Listing) -> Listing:
         """Moves or reads back until a fresh listing shows every object as it was proved; gives that listing."""
@@ -304,24 +300,19 @@ class Upload:
             if all(latest.objects[path] == listing.objects[path] for path in self._wanted):
                 return
             listing = latest
-        raise Failure("spaces-unsteady", f"objects of {self._settings.model} in Spaces keep being replaced")
+        raise self._replaced()
 
     def _report_unknown(self, listing: Listing) -> None:
-        unknown = [
-            key
-            for key in listing.objects
-            if not is_reserved(key) and key not in self._wanted and key not in self._known
-        ]
+        others = listing.objects.keys() - self._wanted.keys() - self._known
+        unknown = [key for key in others if not is_reserved(key)]
         if unknown:
-            print(
-                f"left alone: {len(unknown)} objects that no evidence lists, such as {sorted(unknown)[0]}", flush=True
-            )
+            print(f"left alone: {len(unknown)} objects that no evidence lists, such as {min(unknown)}", flush=True)
 
     def _abort_abandoned(self, listing: Listing) -> None:
-        young = 0
+        ours, young = self._known | self._wanted.keys(), 0
         for upload in self._spaces.uploads():
             # A model `org` has the uploads of `org/name` under its prefix too.
-            if "/" not in self._settings.model and upload.key not in self._known | self._wanted.keys():
+            if "/" not in self._settings.model and upload.key not in ours:
                 continue
             last = self._spaces.last_write(upload)
             if last is None:
@@ -372,17 +363,15 @@ class Upload:
 
     def _read_back_small(self, file: HubFile, stored: Stored, body: memoryview) -> None:
         try:
-            self._read_small(body, lambda: self._spaces.fetch(file.path, stored, 0, body, _ignore))
+            if file.size:
+                retry(lambda: self._spaces.fetch(file.path, stored, 0, body, _ignore), self._stop)
         except Failure as failure:
             raise unreadable(file.path)(failure) from failure
 
     def _fetch_small(self, file: HubFile, body: memoryview) -> str:
-        self._read_small(body, lambda: self._hub.fetch(self._commit, file, 0, body, _ignore))
+        if file.size:
+            retry(lambda: self._hub.fetch(self._commit, file, 0, body, _ignore), self._stop)
         return self._agree_small(file, body)
-
-    def _read_small(self, body: memoryview, fetch: object) -> None:
-        if len(body):
-            retry(fetch, self._stop)  # type: ignore[arg-type]
 
     def _agree_small(self, file: HubFile, body: memoryview) -> str:
         agreement = Agreement(file)

@@ -5,6 +5,7 @@ import re
 import ssl
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from threading import Event
 from typing import Any
@@ -99,18 +100,9 @@ class Web:
         manager = self._proxies.get(host.scheme)
         if manager is None or proxy_bypass(host.hostname or ""):
             manager = self._direct
-        try:
-            return manager.request(
-                method,
-                url,
-                headers=headers,
-                body=body,
-                preload_content=False,
-                decode_content=False,
-                redirect=False,
-            )
-        except (HTTPError, OSError) as error:
-            raise self._failure(side, error) from error
+        options = {"preload_content": False, "decode_content": False, "redirect": False}
+        with self._judging(side):
+            return manager.request(method, url, headers=headers, body=body, **options)
 
     def read_into(self, side: str, response: BaseHTTPResponse, view: memoryview, on_chunk: Any) -> int:
         """Fills `view` from a streamed response, calling on_chunk(piece) for each piece; gives the bytes that came.
@@ -118,7 +110,7 @@ class Web:
         Raises Failure: short-body, stalled or connection; Stopped between two pieces.
         """
         filled = 0
-        try:
+        with self._judging(side, response):
             while filled < len(view):
                 if self._stop.is_set():
                     raise Stopped()
@@ -131,12 +123,6 @@ class Web:
             if filled == len(view) and response.read(1):
                 raise Failure("wrong-answer", f"{side} sent more bytes than it was asked for")
             response.release_conn()
-        except (HTTPError, OSError) as error:
-            response.close()
-            raise self._failure(side, error) from error
-        except BaseException:
-            response.close()
-            raise
         return filled
 
     def read_words(self, side: str, response: BaseHTTPResponse) -> bytes:
@@ -155,7 +141,7 @@ class Web:
     def _read(self, side: str, response: BaseHTTPResponse, limit: int, until: float) -> tuple[bytes, bool]:
         """Up to `limit` bytes of a body, and whether that is all; the connection is kept only where it is."""
         body = bytearray()
-        try:
+        with self._judging(side, response):
             while len(body) < limit and time.monotonic() < until:
                 if self._stop.is_set():
                     raise Stopped()
@@ -165,12 +151,18 @@ class Web:
                     return bytes(body), True
                 body += piece
             response.close()
-            return bytes(body), False
-        except (HTTPError, OSError) as error:
-            response.close()
-            raise self._failure(side, error) from error
-        except BaseException:
-            response.close()
+        return bytes(body), False
+
+    @contextmanager
+    def _judging(self, side: str, response: BaseHTTPResponse | None = None) -> Iterator[None]:
+        """Has every error of the network told as a Failure; a connection on which anything went wrong is not used again."""
+        try:
+            yield
+        except BaseException as error:
+            if response is not None:
+                response.close()
+            if isinstance(error, (HTTPError, OSError)):
+                raise self._failure(side, error) from error
             raise
 
     def _failure(self, side: str, error: Exception) -> Failure:
