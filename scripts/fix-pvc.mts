@@ -13,6 +13,7 @@ await main(
     purpose:
       'brings the claim on the model share to Bound on its PersistentVolume. A Released volume is freed when the claim that it names is ours; nothing else is ever changed.',
     options: ['pv', 'pvc', 'context', 'namespace', 'grace', 'dryRun'],
+    meanings: { grace: 'how long to wait for the claim to be Bound' },
     jobs: 'none',
     examples: [
       'make fix-pvc',

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs'
 import path from 'node:path'
 import { quote } from 'zx'
 import { runChild } from './child.mts'
@@ -132,12 +133,20 @@ export async function checksFor(
   ]
 }
 
-/** What is wrong with the context, naming the ones that there are, and the `file` where it is not the usual one. */
+/** What is wrong with the context, naming the ones that there are; `file`: what KUBECONFIG names, where it is set. */
 export function unknownContext(context: string, contexts: readonly string[], file?: string): Failure {
   const name = /^do-[a-z0-9]+-(.+)$/.exec(context)?.[1]
-  const how = `${name ? `doctl kubernetes cluster kubeconfig save ${quote(name)}` : 'add it to the kubeconfig'}, or name another with --context`
-  const there = contexts.length > 0 ? `it has ${contexts.join(', ')}` : 'it has none at all'
-  return new Failure('no-context', `the kubeconfig${file ? ` ${file}` : ''} has no context ${context}: ${there}`, how)
+  const add = name ? `log in: doctl kubernetes cluster kubeconfig save ${quote(name)}` : 'add it to the kubeconfig'
+  if (file && !file.split(path.delimiter).some((one) => existsSync(one)))
+    return new Failure(
+      'no-context',
+      `there is no kubeconfig ${file}, which KUBECONFIG names`,
+      `correct KUBECONFIG, or ${add}`,
+    )
+  const fact = `the kubeconfig${file ? ` ${file}` : ''} has no context ${context}`
+  if (contexts.length === 0) return new Failure('no-context', `${fact}: it has none at all`, add)
+  const use = 'use one of these with --context (make: CONTEXT=)'
+  return new Failure('no-context', `${fact}: it has ${contexts.join(', ')}`, `${use}, or ${add}`)
 }
 
 /** Whether kubectl is new enough. */

@@ -65,7 +65,7 @@ export async function runChild(argv: readonly string[], options: ChildOptions = 
     if (unread && code === 0)
       throw new Failure(
         'tools',
-        `${argv[0]} ended well and had not read its input to the end`,
+        `${argv.find((word) => word !== 'env' && !word.includes('='))} ended well and had not read its input to the end`,
         'check which program that is',
       )
     return { stdout, stderr, code, late }

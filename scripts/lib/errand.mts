@@ -41,10 +41,7 @@ export async function runErrand(session: Session, errand: Errand): Promise<Mover
       if (!joined && check) await resumeAfter(session, job, check)
       const running = `Job ${job.name} is running already`
       if (settings.dryRun) {
-        story.would(
-          title,
-          joined ? `${running}: it would be joined` : `a Job ${job.name} would be made, which ${doing}`,
-        )
+        story.would(title, joined ? `${running}: it would be joined` : `Job ${job.name} would be started: it ${doing}`)
         return undefined
       }
       story.begun(title, joined ? `${running}: joined` : `Job ${job.name} ${doing}`)

@@ -5,7 +5,7 @@ import { Failure, Interrupted } from './failure.mts'
 import { formatSeconds } from './format.mts'
 import { isFinished } from './job.mts'
 import { KubectlError } from './kubectl.mts'
-import type { Event, Job, Metadata, Node, Pod } from './objects.mts'
+import type { Job, Metadata, Node, Pod } from './objects.mts'
 import { Pace, type Silence, timeoutFailure } from './pace.mts'
 import {
   hasLog,
@@ -65,7 +65,6 @@ export class Follower {
   /** What became of the last pod that ended badly, for when nothing else is left of it. */
   #lastEnd: Diagnosis | undefined
   #nodesHidden = false
-  #eventsHidden = false
   /** When the Job was seen last, by the clock that goes on while a laptop sleeps, and its TTL in seconds. */
   #seen: { at: number; ttl: number | undefined } = { at: Date.now(), ttl: undefined }
   /** Whether the user knows what becomes of the Job when this run ends. */
@@ -122,7 +121,7 @@ export class Follower {
     // Events and nodes only matter where nothing runs: they say what the conditions leave out.
     const silent = !live || !hasLog(live)
     const [events, nodes] = await Promise.all([
-      silent ? this.#events(live?.metadata.uid ?? uid) : [],
+      silent ? cluster.eventsIfPermitted(live?.metadata.uid ?? uid) : [],
       live && (unscheduledBecause(live) || mayBeLost(live)) ? this.#nodes() : undefined,
     ])
     return { job, pods, events, ...(nodes ? { nodes } : {}) }
@@ -145,18 +144,6 @@ export class Follower {
       `look again: ${this.#session.again}`,
       true,
     )
-  }
-
-  /** None where this user may not look at them: they only explain. */
-  async #events(uid: string): Promise<Event[]> {
-    if (this.#eventsHidden) return []
-    try {
-      return await this.#session.cluster.events(uid)
-    } catch (error) {
-      if (!(error instanceof KubectlError) || error.reason !== 'forbidden') throw error
-      this.#eventsHidden = true
-      return []
-    }
   }
 
   /** Undefined: this user may not look at them. */

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { Failure, Interrupted } from './failure.mts'
+import { Failure } from './failure.mts'
 import { formatList } from './format.mts'
 import { type Kubectl, KubectlError } from './kubectl.mts'
 import { annotation } from './labels.mts'
@@ -127,20 +127,23 @@ export async function startJob(
         else await pace.wait()
         break
       case 'wait-until-gone':
+        // It was looked at: the cluster is not silent.
+        pace.hear()
         if (pace.over) throw await stuck(session, decision.job)
-        if (standing.isLong(decision))
+        if (standing.isToBeTold(decision))
           story.detail(`Job ${name} is still there: ${await whatHolds(session, decision.job)}`)
         await pace.wait()
     }
   }
 }
 
-/** Tells once of a Job that has called for the same patience for a while. */
+/** For how long the same Job has called for the same patience. */
 class Standing {
   #key = ''
   #since = 0
   #isTold = false
 
+  /** Longer than most. */
   isLong({ action, job }: { action: string; job: Metadata }): boolean {
     const key = `${action} ${job.uid}`
     if (key !== this.#key) {
@@ -148,32 +151,30 @@ class Standing {
       this.#since = performance.now()
       this.#isTold = false
     }
-    const isLong = !this.#isTold && performance.now() - this.#since >= LONG_MS
-    this.#isTold ||= isLong
-    return isLong
+    return performance.now() - this.#since >= LONG_MS
+  }
+
+  /** The same, once. */
+  isToBeTold(decision: { action: string; job: Metadata }): boolean {
+    const isDue = this.isLong(decision) && !this.#isTold
+    this.#isTold ||= isDue
+    return isDue
   }
 }
 
-/** Undefined where the next look has to tell what became of it. An interruption says that the Job may be there. */
+/** Undefined where the next look has to tell what became of it. */
 async function createPatiently(
   session: Session,
   pace: Pace,
   wanted: JobManifest,
   mover: ConfigMapManifest,
 ): Promise<Metadata | undefined> {
-  const { cluster, again } = session
-  const { name } = wanted.metadata
-  try {
-    const created = await unlessAway(session, pace, () => create(cluster, wanted, mover))
-    if (!created) return undefined
-    // Before there was a Job that uses it, clean may have taken it for nobody's.
-    await unlessAway(session, pace, () => provide(cluster, mover))
-    return created.metadata
-  } catch (error) {
-    if (error instanceof Interrupted)
-      error.next = `Job ${name} may have been started; to stop it: ${cluster.command('delete', 'job', name)}\nto go on: ${again}`
-    throw error
-  }
+  const { cluster } = session
+  const created = await unlessAway(session, pace, () => create(cluster, wanted, mover))
+  if (!created) return undefined
+  // Before there was a Job that uses it, clean may have taken it for nobody's.
+  await unlessAway(session, pace, () => provide(cluster, mover))
+  return created.metadata
 }
 
 /** Deletes the Job and waits, for some seconds, until its pods are gone too. */

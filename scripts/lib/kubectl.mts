@@ -101,6 +101,16 @@ export class Kubectl {
     return items.sort((a, b) => at(a) - at(b))
   }
 
+  /** The same, and none where this user may not look at them: they only explain. */
+  async eventsIfPermitted(uid: string): Promise<Event[]> {
+    try {
+      return await this.events(uid)
+    } catch (error) {
+      if (error instanceof KubectlError && error.reason === 'forbidden') return []
+      throw error
+    }
+  }
+
   /** kubectl's own version and, which is also the quickest proof that it answers, the server's. */
   async versions(): Promise<Versions> {
     return JSON.parse(await this.#ask(['version', '--output=json'])) as Versions

@@ -13,8 +13,9 @@ export function modelProblem(id: string): string | undefined {
   if (pasted) return `it is the address of a page; the id of its model is ${pasted}`
   const segments = id.split('/')
   if (segments.length > 2) return 'it has more than two segments (organisation/name)'
+  if (/\s/.test(id)) return 'it has a space; an id is name or organisation/name, such as openai/gpt-oss-20b'
   if (!segments.every((segment) => SEGMENT.test(segment)))
-    return 'a segment has 1 to 96 of A-Z a-z 0-9 . _ - and neither begins nor ends with . or -'
+    return 'each part of it (organisation/name) is 1 to 96 letters, digits, dots, _ or -, and does not begin or end with a dot or -'
   if (/--|\.\./.test(id)) return 'the Hub allows neither -- nor ..'
   if (id.endsWith('.git')) return 'the Hub allows no name that ends in .git'
   return undefined

@@ -107,7 +107,7 @@ export const options = {
     environment: 'MODEL_TIMEOUT',
     value: 'SECONDS',
     default: '1800',
-    help: 'how long to wait for each Job; it goes on without us',
+    help: 'how long to wait for each Job; one that takes longer goes on',
     problem: matches(/^[1-9][0-9]{0,6}$/, 'it is a whole number of seconds, 1 to 9999999'),
   },
   grace: {

@@ -80,7 +80,7 @@ export class Pace {
 
 /** Everything but a clear answer: an expired login that renews itself or a proxy's error page look like anything. */
 function mayPass({ reason }: KubectlError): boolean {
-  return reason === 'unreachable' || reason === 'unauthorized' || reason === 'kubeconfig' || reason === 'other'
+  return ['unreachable', 'unauthorized', 'kubeconfig', 'webhook', 'other'].includes(reason)
 }
 
 export function timeoutFailure(fact: string, next: string): Failure {

@@ -22,7 +22,7 @@ export function preflight(session: Session, needs: Needs): Promise<void> {
     throwIfInterrupted(signal)
     const down = reports.find(({ down }) => down)?.down
     if (down?.reason === 'unreachable' && settings.dryRun) {
-      story.warned(TITLE, `${down.message}; nothing was looked at`)
+      story.warned(TITLE, `${down.message}: no check was made`)
       return
     }
     if (down)

@@ -27,9 +27,8 @@ export async function rehearse(
   outcome.good = 'dry-run'
   const cluster = new Rehearsal(session)
   const result = await run({ ...session, cluster })
-  const made = `${formatCount(cluster.made, 'object')} would be made`
-  if (cluster.alone)
-    story.warned(TITLE, `${made} if nothing is there yet; the cluster does not answer, so nothing was checked there`)
+  const made = `${formatCount(cluster.made, 'object')} would be created`
+  if (cluster.alone) story.warned(TITLE, `up to ${made}, unchecked: the cluster does not answer`)
   else story.would(TITLE, `${made}${cluster.made > 0 ? ', and the server would take them' : ''}; nothing was changed`)
   outcome.facts.checked = !cluster.alone
   outcome.facts.manifests = cluster.text

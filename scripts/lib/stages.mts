@@ -5,7 +5,7 @@ import { formatBytes, formatCount, formatSeconds } from './format.mts'
 import { startJob } from './job.mts'
 import { KubectlError } from './kubectl.mts'
 import type { JobKind } from './labels.mts'
-import { renderJob, renderMover } from './manifest.mts'
+import { type JobManifest, renderJob, renderMover } from './manifest.mts'
 import type { Metadata } from './objects.mts'
 import { noteMover, type StageOutcome } from './outcome.mts'
 import { refuseBeside } from './rivals.mts'
@@ -60,7 +60,7 @@ async function move(session: Session, noted: StageOutcome, kind: JobKind, target
   for (let isFirst = true; ; isFirst = false) {
     const manifest = await renderJob(kind, settings, mover.metadata.name)
     await refuseBeside(session, isRemoval)
-    const { job, joined } = await startJob(session, title, manifest, mover)
+    const { job, joined } = await orSayHowToStop(session, manifest, startJob(session, title, manifest, mover))
     if (!joined) await orTakeBack(session, job, refuseBeside(session, isRemoval))
     const running = `Job ${job.name} is running already with these settings`
     if (settings.dryRun) {
@@ -80,6 +80,18 @@ async function move(session: Session, noted: StageOutcome, kind: JobKind, target
       if (!(error instanceof JobGone && error.mayBeDone && isFirst)) throw error
       story.begun(title, `${error.message}: looking again, which moves nothing that is there`)
     }
+  }
+}
+
+/** An interrupted start may have reached the cluster. */
+async function orSayHowToStop<T>(session: Session, { metadata }: JobManifest, starting: Promise<T>): Promise<T> {
+  const { settings, cluster, again } = session
+  try {
+    return await starting
+  } catch (error) {
+    if (error instanceof Interrupted && !settings.dryRun)
+      error.next = `if Job ${metadata.name} runs, it goes on; to stop it: ${cluster.command('delete', 'job', metadata.name)}\nto go on: ${again}`
+    throw error
   }
 }
 

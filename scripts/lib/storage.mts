@@ -68,17 +68,17 @@ export async function bindStorage(session: Session): Promise<string> {
         throw new Failure('storage', decision.fact, decision.next)
       case 'nothing':
         if (done.length === 0) return `${decision.sentence} (was already)`
-        if (settings.dryRun) return `${settings.pvc} would be Bound to ${settings.pv}: ${done.join('; ')}`
+        if (settings.dryRun) return `${done.join('; ')}; ${settings.pvc} would then be Bound to ${settings.pv}`
         return `${decision.sentence} (${done.join('; ')})`
       case 'release':
         if (!(await unlessAway(session, binding.pace, () => release(cluster, settings.pv, decision.resourceVersion))))
           break
-        done.push(`${settings.pv} was Released: its stale claimRef ${settings.dryRun ? 'goes' : 'is removed'}`)
+        done.push(`${settings.pv} was Released: its stale claimRef ${settings.dryRun ? 'would be' : 'is'} removed`)
         binding.begin()
         break
       case 'create':
         if (!(await unlessAway(session, binding.pace, () => create(cluster, wanted)))) break
-        done.push(settings.dryRun ? 'the PVC is made' : 'PVC created')
+        done.push(settings.dryRun ? 'the PVC would be created' : 'PVC created')
         binding.begin()
         break
       case 'wait':

@@ -30,10 +30,14 @@ export class Story {
     if (this.quiet) return
     const { live } = this.#terminal
     const columns = this.#terminal.columns()
-    const indent = columns < NARROW ? 2 : lineOf(' ', '', '-').length - 1
+    const narrow = columns < NARROW
+    const indent = narrow ? 2 : lineOf(' ', '', '-').length - 1
     const head = `${script} `.padEnd(indent)
-    const rows = live ? wrapLine(subject, columns - head.length) : [subject]
-    for (const [i, row] of rows.entries()) this.#write(`${i === 0 ? head : ' '.repeat(indent)}${row}\n`)
+    const rows = live ? wrapLine(subject, columns - (narrow ? indent : head.length)) : [subject]
+    const [first, ...rest] = narrow && live ? ['', ...rows] : rows
+    this.#write(`${head}${first}`.trimEnd())
+    for (const row of rest) this.#write(`\n${' '.repeat(indent)}${row}`)
+    this.#write('\n')
   }
 
   /** Something began or changed. */
@@ -116,7 +120,8 @@ export class Story {
     const width = narrow ? 0 : TITLE_WIDTH
     // Where there is no column for titles, the title is the sentence's first word.
     const text = narrow && title !== '' ? `${title} ${sentence}` : sentence
-    const room = columns - lineOf(mark, '', '-', width).length
+    // Without the mark, whose colour takes no room.
+    const room = columns - lineOf(' ', '', '-', width).length
     const plain = text.split('\n').map(formatPrintable)
     const lines = plain.flatMap((line) => (live ? wrapLine(line, room) : [line]))
     return lines.map((line, i) => lineOf(i === 0 ? mark : ' ', i === 0 && !narrow ? title : '', line, width))

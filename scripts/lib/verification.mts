@@ -53,7 +53,7 @@ export function verifyModel(session: Session): Promise<Result> {
     }
     const found = spaces ? await checkSpaces(session, noted) : await checkVolume(session, noted)
     const checkpoints = found.map((one) => ({ ...one, next: withSettingsNamed(one.next, session.settings) }))
-    noted.checkpoints = checkpoints.map(({ title, holds, sentence, next }) => ({ title, holds, sentence, next }))
+    noted.checkpoints = checkpoints
     const result = verdict(checkpoints, model, spaces ? 'in Spaces' : 'staged')
     const open = checkpoints.filter(({ holds }) => !holds)
     if (open[0]) {
@@ -182,7 +182,7 @@ async function jobState(
       return { sentence: `${name} is gone by its TTL, the evidence ${whereOf(settings)} shows that it completed` }
     if (files.unknown)
       return {
-        sentence: `whether ${name}, which is gone, completed is not known: the evidence was not read`,
+        sentence: `there is no Job ${name}, and whether one completed is not known: the evidence was not read`,
         next: files.next,
       }
     return { sentence: `there is no Job ${name} and no evidence that it completed`, next: again }
@@ -193,7 +193,10 @@ async function jobState(
     return { sentence: `${name} is running`, next: `${again}: it joins the Job and waits` }
   const { uid } = job.metadata
   const [pods, events] = await askPatiently(session, () =>
-    Promise.all([cluster.list<Pod>('pods', `batch.kubernetes.io/controller-uid=${uid}`), cluster.events(uid)]),
+    Promise.all([
+      cluster.list<Pod>('pods', `batch.kubernetes.io/controller-uid=${uid}`),
+      cluster.eventsIfPermitted(uid),
+    ]),
   )
   return { sentence: `the last run of ${name} failed: ${diagnoseFailure({ job, pods, events }).detail}`, next: again }
 }

@@ -250,7 +250,10 @@ describe.concurrent('evidence that was true', () => {
     await rot(rig.file('config.json'))
     await rot(rig.file('model.safetensors'))
     await renew(rig)
-    const fault = rig.spaces.faults.add({ match: spacesReads('config.json'), act: answer(403) })
+    const fault = rig.spaces.faults.add({
+      match: spacesReads('config.json'),
+      act: answer(403, {}, '<Error><Code>AccessDenied</Code></Error>'),
+    })
     await rig.mustFail('download', 64, 'spaces-denied', { env: { REPAIR: 'true' } })
     fault.remove()
     await rig.mustRun('download')

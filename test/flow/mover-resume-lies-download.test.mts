@@ -124,7 +124,10 @@ test('what a repair that ends before its time found wrong, the next run does not
   await writeFile(rig.file('config.json'), flipped(body('config.json'), 100))
   const { size, mtimeNs, ino, ctimeNs } = await stat(rig.file('config.json'), { bigint: true })
   await appendFile(rig.file(JOURNAL), entry('config.json', [size, mtimeNs, ino, ctimeNs]))
-  const denied = rig.spaces.faults.add({ match: spacesReads('config.json'), act: answer(403) })
+  const denied = rig.spaces.faults.add({
+    match: spacesReads('config.json'),
+    act: answer(403, {}, '<Error><Code>AccessDenied</Code></Error>'),
+  })
   const end = await forks.run('download', { env: { REPAIR: 'true' } })
   denied.remove()
   expect(end, end.log).toMatchObject({ status: 64 })

@@ -23,7 +23,11 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
 }
 
 const model = await wordllama(python, path.join(python, '../share/models'))
-say('Starting stand-ins: a Hub, an S3 server, a Kubernetes, a volume. Nothing leaves', 'this machine.')
+say(
+  'Starting stand-ins for the Hub, S3, Kubernetes and the volume, on this machine',
+  'only. The names below are the defaults; no real cluster or bucket is asked.',
+  'The weights come from the wordllama package on PyPI.',
+)
 const world = await demoWorld(model)
 try {
   process.exitCode = await demonstrate(world)
@@ -35,7 +39,7 @@ if (interrupted) process.exitCode = 130
 
 async function demonstrate(world: World): Promise<number> {
   const { KUBECONFIG, HF_ENDPOINT, SPACES_ENDPOINT } = world.env
-  say('On a cluster of your own you would leave these three out:', '')
+  say('', 'On a cluster of your own these three are left out, see Prerequisites in README.md:', '')
   for (const [name, value] of Object.entries({ KUBECONFIG, HF_ENDPOINT, SPACES_ENDPOINT }))
     say(`  export ${name}=${value}`)
 

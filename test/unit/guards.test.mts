@@ -84,6 +84,18 @@ describe('a deletion', () => {
   })
 })
 
+test('events that may not be listed are none; another failure is one', async () => {
+  const cluster = new Kubectl('demo', 'ns')
+  await answer({
+    'get events': [
+      { stderr: 'Error from server (Forbidden): events is forbidden' },
+      { stderr: 'Unable to connect to the server: EOF' },
+    ],
+  })
+  expect(await cluster.eventsIfPermitted('uid')).toEqual([])
+  await expect(cluster.eventsIfPermitted('uid')).rejects.toMatchObject({ reason: 'unreachable' })
+})
+
 describe('a stale claimRef', () => {
   function volume(phase: string, resourceVersion: string, uid?: string) {
     const claimRef = uid ? { claimRef: { namespace: 'ns', name: 'c', uid } } : {}

@@ -1,3 +1,4 @@
+import { stripVTControlCharacters } from 'node:util'
 import { describe, expect, test, vi } from 'vitest'
 import { progressBar, progressSentence } from '../../scripts/lib/bar.mts'
 import { formatBytes, formatList, formatPrintable, formatSeconds, wrapLine } from '../../scripts/lib/format.mts'
@@ -132,6 +133,16 @@ test('the story has one line a step, further lines indented below', () => {
   expect(lineOf('✓', 'files', '')).toBe('✓ files')
 })
 
+test('a colour takes no room', () => {
+  const told = [true, false].map((color) => {
+    const said: string[] = []
+    const story = new Story((text) => said.push(text), { live: true, color, columns: () => 80 })
+    story.failed('preflight', 'the kubeconfig /tmp/k has no context do-nyc2-gtc-demo: it has other ones')
+    return stripVTControlCharacters(said.join(''))
+  })
+  expect(told[0]).toBe(told[1])
+})
+
 test('on a narrow terminal no column is kept free below the titles', () => {
   const said: string[] = []
   const story = new Story((text) => said.push(text), { live: true, color: false, columns: () => 40 })
@@ -139,6 +150,9 @@ test('on a narrow terminal no column is kept free below the titles', () => {
   story.detail('pod p runs')
   story.failed('', 'no')
   expect(said).toEqual(['• to Spaces Job j started\n', '  pod p runs\n', '✗ no\n'])
+  said.length = 0
+  story.opened('setup-model', 'meta-llama/Llama-3.1-8B-Instruct -> s3://b')
+  expect(said.join('')).toBe('setup-model\n  meta-llama/Llama-3.1-8B-Instruct ->\n  s3://b\n')
 })
 
 test.each([
