@@ -480,7 +480,6 @@ class Download:
     def _transfer(self, file: File, descriptor: int, size: int, parts: int, digest: Sha256) -> Transfer:
         stored = self._listing.objects[file.path]
         return Transfer(
-            name=file.path,
             size=file.size,
             part_size=size,
             source=lambda start, view, on_chunk: self._fetch(file, stored, start, view, on_chunk),

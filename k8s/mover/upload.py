@@ -448,7 +448,6 @@ class Upload:
             file, upload, size, etags, self._spaces, self._ledger, self._uploader, self._prove, self._again
         )
         return Transfer(
-            name=file.path,
             size=file.size,
             part_size=size,
             source=lambda start, view, on_chunk: self._hub.fetch(self._commit, file, start, view, on_chunk),
@@ -461,7 +460,6 @@ class Upload:
 
     def _read_back(self, file: HubFile, stored: Stored) -> Transfer:
         return Transfer(
-            name=file.path,
             size=file.size,
             part_size=part_size(file.size, self._settings.buffer),
             source=lambda start, view, on_chunk: self._spaces.fetch(file.path, stored, start, view, on_chunk),

@@ -103,7 +103,6 @@ class VerifySpaces:
             return self._transfer(file, stored, wrong, second=True)
 
         return Transfer(
-            name=file.path,
             size=file.size,
             part_size=part_size(file.size, self._settings.buffer),
             source=lambda start, view, on_chunk: self._spaces.fetch(file.path, stored, start, view, on_chunk),

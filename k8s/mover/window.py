@@ -71,7 +71,6 @@ class Transfer:
     `first` may be behind the last part: then the file only has to be finished.
     """
 
-    name: str
     size: int
     part_size: int
     source: Source

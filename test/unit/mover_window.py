@@ -113,7 +113,7 @@ class Round:
         sink = RandomSink(self, name, size, first, len(done))
         unsaved = 0 if first == -(-len(body) // size) else self.chance.integer(0, 1) * len(body)
         source = self.source(body, sink.again)
-        return Transfer(name, len(body), size, source, sink, first, digest, self.count, unsaved)
+        return Transfer(len(body), size, source, sink, first, digest, self.count, unsaved)
 
     def source(self, body: bytes, again: Callable[[float], bool]) -> Callable[..., None]:
         broken: Counter[int] = Counter()
@@ -258,7 +258,7 @@ def hold() -> None:
         fetched.append(len(view))
 
     held = Window(buffer, threading.Event(), hash_parts=False)
-    transfers = [Transfer(str(number), size, size, fetch, HeldSink(opened), unsaved=size) for number in range(files)]
+    transfers = [Transfer(size, size, fetch, HeldSink(opened), unsaved=size) for number in range(files)]
     running = threading.Thread(target=held.run, args=(transfers,))
     running.start()
     while True:
