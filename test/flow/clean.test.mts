@@ -359,7 +359,10 @@ esac
       await world.kubectl(['delete', 'jobs', ...jobs, '--ignore-not-found', '--cascade=foreground'])
       const before = [await keys(), await filesBelow(folder())]
       const shim = await inTheSameMoment(kind, rival(other, [...env]))
+      // A transfer that is taken back may have had a pod, which is quicker than the look: here it is not.
+      world.kube.faults.pauseScheduler(script !== 'clean')
       const refused = await world.run(script, ['--model', model.id, ...args], { env: shim })
+      world.kube.faults.pauseScheduler(false)
       expect(refused, refused.stderr).toMatchObject({ code: 1, stdout: '' })
       expect(refused.stderr).toContain(`Job ${other}-acme--left of acme/left is still running`)
       const gone = async () => (await world.object('job', `${kind}-acme--left`)) === undefined

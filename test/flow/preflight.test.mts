@@ -151,7 +151,8 @@ describe('before the first change', () => {
     const bin = path.join(world.dir, 'bin')
     await mkdir(bin)
     try {
-      for (const tool of ['sh', 'bash', 'dirname', 'readlink']) await symlink(`/bin/${tool}`, path.join(bin, tool))
+      for (const tool of ['sh', 'bash', 'env', 'dirname', 'readlink'])
+        await symlink(`/bin/${tool}`, path.join(bin, tool))
       await symlink(process.execPath, path.join(bin, 'node'))
       const done = await world.run('setup-model', ['--model', model.id], { env: { PATH: bin } })
       expect(done, done.stderr).toMatchObject({ code: 1 })
