@@ -49,7 +49,7 @@ describe('on an empty cluster', () => {
     const { names, stderr } = await rehearse('fix-pvc', [])
     expect(stderr).toContain(`○ storage    the PVC would be created; ${world.pvc} would then be Bound to ${world.pv}`)
     expect(names).toEqual([`PersistentVolumeClaim ${world.pvc}`])
-    expect(stderr).toMatch(/1 object would be made, and the server would take them; nothing was changed/)
+    expect(stderr).toMatch(/1 object would be created, and the server would take them; nothing was changed/)
   })
 
   test('setup-model prints all that it would make, in order, as kubectl takes it', async () => {
@@ -91,7 +91,7 @@ test('a stale claimRef would be removed, and stays', async () => {
   await world.kubectl(['wait', 'pv', world.pv, '--for=jsonpath={.status.phase}=Released', '--timeout=60s'])
   const { stdout, stderr, names } = await rehearse('fix-pvc', [])
   expect(stdout).toMatch(new RegExp(`^# kubectl .* patch pv ${world.pv} `, 'm'))
-  expect(stderr).toContain('its stale claimRef goes')
+  expect(stderr).toContain('its stale claimRef would be removed')
   expect(names).toEqual([`PersistentVolumeClaim ${world.pvc}`])
 })
 
