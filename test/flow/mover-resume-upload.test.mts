@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { HubRepo } from '../local/hub.mts'
 import { seededBytes } from '../local/model.mts'
-import { CHANGES, isChange } from '../local/spaces.mts'
+import { CHANGES, isChange, type SpacesRequest } from '../local/spaces.mts'
 import { Forks } from './forks.mts'
 import { ageUploads, emptyBucket, expectNoFalseUpload, hurry, killAt, type Moment } from './kills.mts'
 import { mixedModel, type Rig, startRig } from './mover.mts'
@@ -48,35 +48,41 @@ async function killEverywhere(
   env: Record<string, string>,
   begin: () => void,
 ): Promise<number> {
-  for (let n = 1; ; n++) {
-    emptyBucket(rig)
-    begin()
-    let count = 0
-    const fault = killAt(
-      rig,
-      () => fork,
-      moment,
-      n,
-      (request) => {
-        if (!isChange(request)) return false
-        count += 1
-        if (count === n) struck.add(request.operation)
-        return true
-      },
-    )
-    const fork = forks.start('upload', { env })
-    const end = await (await fork).end
-    fault.remove()
-    await expectNoFalseUpload(rig)
-    if (fault.hits === 0) {
-      expect(end, end.log).toMatchObject({ status: 0 })
-      return n - 1
-    }
-    expect(end, end.log).toMatchObject({ status: -9 })
-    ageUploads(rig)
-    await forks.mustRun('upload', { env })
-    await rig.expectUploaded(repo)
+  for (let n = 1; ; n++) if (!(await killAtChange(moment, repo, env, begin, n, isChange))) return n - 1
+}
+
+/** Kills a run at the n-th of these changes, and has the next one end the work; false where there are not so many. */
+async function killAtChange(
+  moment: Moment,
+  repo: HubRepo,
+  env: Record<string, string>,
+  begin: () => void,
+  n: number,
+  isOne: (request: SpacesRequest) => boolean,
+): Promise<boolean> {
+  emptyBucket(rig)
+  begin()
+  let count = 0
+  const match = (request: SpacesRequest) => {
+    if (!isOne(request)) return false
+    count += 1
+    if (count === n) struck.add(request.operation)
+    return true
   }
+  const fault = killAt(rig, () => fork, moment, n, match)
+  const fork = forks.start('upload', { env })
+  const end = await (await fork).end
+  fault.remove()
+  await expectNoFalseUpload(rig)
+  if (fault.hits === 0) {
+    expect(end, end.log).toMatchObject({ status: 0 })
+    return false
+  }
+  expect(end, end.log).toMatchObject({ status: -9 })
+  ageUploads(rig)
+  await forks.mustRun('upload', { env })
+  await rig.expectUploaded(repo)
+  return true
 }
 
 for (const moment of ['before', 'after'] as const) {
@@ -103,15 +109,20 @@ for (const moment of ['before', 'after'] as const) {
   test(
     `a kill ${moment} each change of a repair loses nothing, over what others have left there`,
     async () => {
-      const changes = await killEverywhere(moment, first, { REVISION: commits[0], REPAIR: 'true' }, () => {
+      const env = { REVISION: commits[0], REPAIR: 'true' }
+      const begin = () => {
         rig.stage(first)
         rig.putObject('.upload-complete', '{"files": []}', 50)
         rig.putObject('.upload-suspect', '{"paths": ["config.json"]}', 40)
         rig.putObject('model.safetensors', seededBytes('rotten', 12_000_000), 60)
         rig.bucket.startUpload(rig.key('model.safetensors'), {})
         ageUploads(rig)
-      })
+      }
+      const changes = await killEverywhere(moment, first, env, begin)
       expect(changes).toBeGreaterThan(9)
+      // Its place among the changes is another one in each run.
+      const aborts = ({ operation }: SpacesRequest) => operation === 'AbortMultipartUpload'
+      expect(await killAtChange(moment, first, env, begin, 1, aborts)).toBe(true)
     },
     LIMIT,
   )
