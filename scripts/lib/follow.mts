@@ -5,6 +5,7 @@ import { Failure, Interrupted } from './failure.mts'
 import { formatSeconds } from './format.mts'
 import { isFinished } from './job.mts'
 import { KubectlError } from './kubectl.mts'
+import { podsOf } from './labels.mts'
 import type { Job, Metadata, Node, Pod } from './objects.mts'
 import { Pace, type Silence, timeoutFailure } from './pace.mts'
 import {
@@ -110,7 +111,7 @@ export class Follower {
     const { cluster } = this.#session
     const { name, uid } = this.#job
     // By what Kubernetes itself puts on them: a Job of somebody else's making that is joined may bear no labels of ours.
-    const list = () => cluster.list<Pod>('pods', `batch.kubernetes.io/controller-uid=${uid}`)
+    const list = () => cluster.list<Pod>('pods', podsOf(uid))
     const [job, pods] = await Promise.all([cluster.find<Job>('job', name), list()])
     if (!job || job.metadata.uid !== uid) throw this.#gone()
     if (job.metadata.deletionTimestamp && !isFinished(job)) throw this.#deleted()

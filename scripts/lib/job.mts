@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { Failure } from './failure.mts'
 import { formatList } from './format.mts'
 import { type Kubectl, KubectlError } from './kubectl.mts'
-import { annotation } from './labels.mts'
+import { annotation, podsOf } from './labels.mts'
 import { askedOf, type ConfigMapManifest, hashOf, type JobManifest, settingsOf } from './manifest.mts'
 import type { Job, Metadata, Pod } from './objects.mts'
 import { Pace, timeoutFailure } from './pace.mts'
@@ -221,9 +221,7 @@ async function stuck(session: Session, job: Metadata): Promise<Failure> {
 
 /** Why a deleted Job does not go. */
 async function whatHolds(session: Session, { uid, finalizers = [] }: Metadata): Promise<string> {
-  const pods = await askPatiently(session, () =>
-    session.cluster.list<Pod>('pods', `batch.kubernetes.io/controller-uid=${uid}`),
-  )
+  const pods = await askPatiently(session, () => session.cluster.list<Pod>('pods', podsOf(uid)))
   const names = pods.map(({ metadata, spec }) => `pod ${metadata.name}${spec.nodeName ? ` on ${spec.nodeName}` : ''}`)
   if (names.length > 0) return `${formatList(names, 3)} ${names.length === 1 ? 'has' : 'have'} not ended`
   const strange = finalizers.filter((name) => name !== 'foregroundDeletion')

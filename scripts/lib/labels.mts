@@ -29,3 +29,8 @@ export type JobKind =
 export function jobName(kind: JobKind, model: string): string {
   return `${kind}-${slugOf(model)}`
 }
+
+/** A selector of a Job's pods, by what Kubernetes itself (from 1.27) puts on them: a Job made by hand may bear no labels of ours. */
+export function podsOf(uid: string): string {
+  return `batch.kubernetes.io/controller-uid=${uid}`
+}

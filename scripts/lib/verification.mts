@@ -3,7 +3,7 @@ import { diagnoseFailure } from './diagnosis.mts'
 import { runErrand } from './errand.mts'
 import { Failure } from './failure.mts'
 import { formatBytes } from './format.mts'
-import { annotation, type JobKind, jobName } from './labels.mts'
+import { annotation, type JobKind, jobName, podsOf } from './labels.mts'
 import type { Job, Pod } from './objects.mts'
 import { noteMover, type StageOutcome } from './outcome.mts'
 import { askPatiently } from './patience.mts'
@@ -193,10 +193,7 @@ async function jobState(
     return { sentence: `${name} is running`, next: `${again}: it joins the Job and waits` }
   const { uid } = job.metadata
   const [pods, events] = await askPatiently(session, () =>
-    Promise.all([
-      cluster.list<Pod>('pods', `batch.kubernetes.io/controller-uid=${uid}`),
-      cluster.eventsIfPermitted(uid),
-    ]),
+    Promise.all([cluster.list<Pod>('pods', podsOf(uid)), cluster.eventsIfPermitted(uid)]),
   )
   return { sentence: `the last run of ${name} failed: ${diagnoseFailure({ job, pods, events }).detail}`, next: again }
 }
