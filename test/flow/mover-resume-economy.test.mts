@@ -141,7 +141,7 @@ for (const part of [3, 7, 15]) {
   test(`hop 2 goes on behind what a kill in part ${part} left`, async () => {
     rig.stage(model)
     const offset = part * PART
-    const patch = `import volume_kills; volume_kills.arm('half of a pwrite at ${offset}')`
+    const patch = `import volume_kills; volume_kills.arm('half of a pwrite of b.safetensors at ${offset}')`
     expect(await forks.run('download', { patch })).toMatchObject({ status: -9 })
     const left = await rig.files()
     const partial = left.find((name) => /^b\.safetensors\.[0-9a-f]{8}\.partial$/.test(name))

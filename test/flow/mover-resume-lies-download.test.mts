@@ -41,8 +41,7 @@ beforeAll(async () => {
   rig.stage(model)
   killed = path.join(rig.dir, 'killed')
   victim = path.join(rig.volume, 'acme', 'victim')
-  const patch = `import volume_kills; volume_kills.arm('half of a pwrite at ${PART}')`
-  // Files are moved in the order of their names, and the one before has but two parts.
+  const patch = `import volume_kills; volume_kills.arm('half of a pwrite of ${WEIGHTS} at ${PART}')`
   expect(await forks.run('download', { env: { INCLUDE: undefined }, patch })).toMatchObject({ status: -9 })
   await rename(rig.volume, killed)
 })

@@ -2,6 +2,7 @@
 
 import builtins
 import os
+import re
 import signal
 import threading
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from typing import Any
 
 _calls = {name: getattr(os, name) for name in ("open", "replace", "unlink", "mkdir", "rmdir", "ftruncate", "pwrite")}
 _open = builtins.open
+_PARTIAL = re.compile(r"\.[0-9a-f]{8}\.partial$")
 
 
 class _Trigger:
@@ -83,10 +85,13 @@ def arm(at: int | str) -> None:
         return _calls["open"](path, flags, *rest, **named)
 
     def pwrite(descriptor: int, body: Any, offset: int) -> int:
-        trigger.pass_by(f"pwrite at {offset}")
-        if trigger.strikes(f"half of a pwrite at {offset}"):
+        # Named by its file: several are written side by side, in an order that is up to the machine.
+        partial = os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}"))
+        point = f"pwrite of {_PARTIAL.sub('', partial)} at {offset}"
+        trigger.pass_by(point)
+        if trigger.strikes(f"half of a {point}"):
             _calls["pwrite"](descriptor, body[: len(body) // 2], offset)
-            die(f"half of a pwrite at {offset}")
+            die(f"half of a {point}")
         return _calls["pwrite"](descriptor, body, offset)
 
     def open_file(file: Any, mode: str = "r", *rest: Any, **named: Any) -> Any:
