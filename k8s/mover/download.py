@@ -2,6 +2,7 @@
 
 import os
 import resource
+import stat
 import threading
 import time
 from collections import Counter
@@ -18,6 +19,7 @@ from evidence import (
     accept_evidence,
 )
 from failure import Again, Failure, Stopped
+from lanes import Lanes
 from ledger import Ledger
 from partial import STEP, PartialSink, Taken, WrongBytes, hash_stored, write_at
 from progress import Progress, counted, human
@@ -153,11 +155,13 @@ class Download:
         wanted = {file.path for file in self._evidence.files}
         missing = [file for file in self._evidence.files if file.path not in self._proved]
         gone = sorted(known - wanted)
-        for file in missing:
-            self._volume.check_parents(file.path, removed=gone)
+        folders = {os.path.dirname(file.path): file.path for file in missing}.values()
+        for path in folders:
+            self._volume.check_parents(path, removed=gone)
         self._discard_partials({self._volume.partial(file) for file in missing})
-        for file in missing:
-            self._volume.check_place(file.path, removed=gone)
+        for path, status in self._volume.statuses(file.path for file in missing).items():
+            if status is not None and stat.S_ISDIR(status.st_mode):
+                self._volume.check_place(path, removed=gone)
         candidates = self._candidates(missing)
         self._check_space([file for file in missing if file not in candidates], gone)
         threading.Thread(target=self._show_life, name="life", daemon=True).start()
@@ -188,9 +192,11 @@ class Download:
             missing = [file for file in missing if file.path not in adopted]
             self._check_space(missing, [])
         self._progress.enter("moving")
-        for file in missing:
-            self._volume.make_parents(file.path)
-            self._volume.clear_place(file.path)
+        for path in folders:
+            self._volume.make_parents(path)
+        for path, status in self._volume.statuses(file.path for file in missing).items():
+            if status is not None and stat.S_ISDIR(status.st_mode):
+                self._volume.clear_place(path)
         try:
             busy = self._carry_small([file for file in missing if file.size <= SMALL])
             self._carry_large([file for file in missing if file.size > SMALL or file in busy])
@@ -233,7 +239,7 @@ class Download:
                 raise Failure("volume-io", f"another run finished {self._evidence.model} meanwhile", next=alone)
             self._volume.write_document(DOWNLOAD_SENTINEL, self._body)
             last = self._is_last()
-            if last and all(self._volume.mark(file.path) == self._proved[file.path] for file in self._evidence.files):
+            if last and self._volume.marks(file.path for file in self._evidence.files) == self._proved:
                 return
             standing = self._volume.read(DOWNLOAD_SENTINEL)
             if standing is not None and standing[0] == self._body:
@@ -245,7 +251,8 @@ class Download:
 
     def _candidates(self, missing: list[File]) -> list[File]:
         """Files that may be on the volume already."""
-        return [file for file in missing if self._may_be(file, self._volume.mark(file.path))]
+        marks = self._volume.marks(file.path for file in missing)
+        return [file for file in missing if self._may_be(file, marks[file.path])]
 
     def _may_be(self, file: File, mark: Mark | None) -> bool:
         """Whether what stands in a file's place has the right size, and is not known to be other bytes."""
@@ -254,9 +261,8 @@ class Download:
     def _check_space(self, missing: list[File], gone: list[str]) -> None:
         """A replaced file stays until its successor is proved, so that it makes no room; `gone` ones go first."""
         needed = sum(file.size for file in missing)
-        for path in [self._volume.partial(file) for file in missing] + gone:
-            mark = self._volume.mark(path)
-            needed -= mark.size if mark else 0
+        there = self._volume.marks([*(self._volume.partial(file) for file in missing), *gone])
+        needed -= sum(mark.size for mark in there.values() if mark)
         free = self._volume.free()
         if needed > free:
             raise Failure(
@@ -322,8 +328,9 @@ class Download:
     def _check_all(self) -> None:
         """Every folder's renames last, and every file is the one that was proved, before the evidence says so."""
         self._volume.sync_above(file.path for file in self._evidence.files)
+        marks = self._volume.marks(file.path for file in self._evidence.files)
         for file in self._evidence.files:
-            mark = self._volume.mark(file.path)
+            mark = marks[file.path]
             if mark is not None and mark == self._proved.get(file.path):
                 continue
             # Another run may have put its own copy there.
@@ -363,20 +370,19 @@ class Download:
         """
         _raise_open_files(BATCH)
         busy: set[File] = set()
-        pool = ThreadPoolExecutor(SMALL_LANES, thread_name_prefix="small")
+        lanes = Lanes(SMALL_LANES, "small")
         try:
             for start in range(0, len(files), BATCH):
                 batch = files[start : start + BATCH]
-                written = list(pool.map(self._write_small, batch))
-                ours = {
-                    file: descriptor for file, descriptor in zip(batch, written, strict=True) if descriptor is not None
-                }
-                list(pool.map(_sync, ours, ours.values()))
-                placed = dict(zip(ours, pool.map(self._volume.place, ours, ours.values()), strict=True))
-                self._prove_small({file: mark for file, mark in placed.items() if mark is not None})
-                busy |= {file for file in batch if placed.get(file) is None}
+                written = zip(batch, lanes.map(self._write_small, batch), strict=True)
+                ours = [(file, descriptor) for file, descriptor in written if descriptor is not None]
+                lanes.map(_sync, ours)
+                placed = zip(ours, lanes.map(lambda one: self._volume.place(*one), ours), strict=True)
+                marks = {file: mark for (file, _), mark in placed if mark is not None}
+                self._prove_small(marks)
+                busy |= set(batch) - marks.keys()
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            lanes.close()
         return busy
 
     def _prove_small(self, marks: dict[File, Mark]) -> None:
@@ -562,7 +568,8 @@ def _raise_open_files(count: int) -> None:
         )
 
 
-def _sync(file: File, descriptor: int) -> None:
+def _sync(written: tuple[File, int]) -> None:
+    file, descriptor = written
     with naming(file.path):
         try:
             os.fsync(descriptor)

@@ -77,6 +77,7 @@ class MultipartSink:
         file: HubFile,
         upload: str | None,
         part_size: int,
+        stride: int,
         etags: list[str],
         spaces: Spaces,
         ledger: Ledger,
@@ -87,6 +88,8 @@ class MultipartSink:
         self._file = file
         self._upload = upload
         self._part_size = part_size
+        self._parts = -(-file.size // part_size)
+        self._stride = stride
         self._spaces = spaces
         self._ledger = ledger
         self._uploader = uploader
@@ -162,14 +165,18 @@ class MultipartSink:
             return self._upload
 
     def _advance(self) -> None:
-        """Writes the journal whenever the run of parts that are both stored and hashed has grown."""
+        """Writes the journal when the run of parts that are both stored and hashed has grown by a few, or to its end.
+
+        Until then their bytes are kept like those of any part that no journal counts: a kill loses no more than the window.
+        """
         if not self.resumable:
             return
         with self._lock:
             count = self._journaled
             while count in self._etags and count in self._states:
                 count += 1
-            if count == self._journaled:
+            grown = count - self._journaled
+            if not grown or (grown < self._stride and count < self._parts):
                 return
             for number in range(self._journaled, count - 1):
                 del self._states[number]

@@ -3,7 +3,6 @@
 import threading
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from hashlib import sha256 as hash_sha256
@@ -13,6 +12,7 @@ from digest import Sha256, multipart_etag
 from evidence import UPLOAD_SENTINEL, Evidence, check_paths, is_reserved
 from failure import Again, Failure, Stopped
 from hub import Hub, HubFile
+from lanes import Lanes
 from ledger import ABANDONED_SECONDS, PLAN, SUSPECT, Journal, Ledger, Plan, Proof
 from multipart import Agreement, MultipartSink, ReadBackSink, Uploader, WrongBytes, join, source_of, wrong_bytes
 from progress import Progress, counted, human
@@ -26,6 +26,8 @@ from window import Transfer, Window, part_size
 # Files up to this size are moved whole, many at a time: their cost is the round trip, not the bytes.
 SMALL = 2**20
 SMALL_LANES = 32
+# A journal is a request of its own: it counts so many parts more than the one before it.
+JOURNAL_PARTS = 4
 ROUNDS = 3
 # How often the server's clock is read while a second passes, and how long at most: object times may be ahead of it.
 CLOCK_SECONDS = 0.1
@@ -333,12 +335,11 @@ class Upload:
     # --- small files ------------------------------------------------------------------------------------------------
 
     def _carry_small(self, files: list[HubFile], listing: Listing) -> None:
-        pool = ThreadPoolExecutor(SMALL_LANES, thread_name_prefix="small")
+        lanes = Lanes(SMALL_LANES, "small")
         try:
-            for future in [pool.submit(self._carry_one_small, file, listing.objects.get(file.path)) for file in files]:
-                future.result()
+            lanes.map(lambda file: self._carry_one_small(file, listing.objects.get(file.path)), files)
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            lanes.close()
 
     def _carry_one_small(self, file: HubFile, stored: Stored | None) -> None:
         body = memoryview(bytearray(file.size))
@@ -444,8 +445,10 @@ class Upload:
         return self._transfer(file, journal.upload, journal.part_size, journal.etags, Sha256(state))
 
     def _transfer(self, file: HubFile, upload: str | None, size: int, etags: list[str], digest: Sha256) -> Transfer:
+        # What waits for its journal must leave most of the window to what is on its way.
+        stride = max(1, min(JOURNAL_PARTS, self._settings.buffer // size // 8))
         sink = MultipartSink(
-            file, upload, size, etags, self._spaces, self._ledger, self._uploader, self._prove, self._again
+            file, upload, size, stride, etags, self._spaces, self._ledger, self._uploader, self._prove, self._again
         )
         return Transfer(
             size=file.size,

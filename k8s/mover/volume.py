@@ -122,17 +122,34 @@ class Volume:
 
     def status(self, path: str) -> os.stat_result | None:
         """lstat of a path, or None when it is not there. Raises Failure where a link stands for one of its folders."""
-        self.check_parents(path, files=False)
-        with naming(path):
-            try:
-                return os.lstat(self.folder / path)
-            except (FileNotFoundError, NotADirectoryError):
-                return None
+        return self.statuses([path])[path]
+
+    def statuses(self, paths: Iterable[str]) -> dict[str, os.stat_result | None]:
+        """The same of many paths; each folder is looked at once."""
+        found: dict[str, os.stat_result | None] = {}
+        checked: set[str] = set()
+        for path in paths:
+            folder = os.path.dirname(path)
+            if folder not in checked:
+                self.check_parents(path, files=False)
+                checked.add(folder)
+            with naming(path):
+                try:
+                    found[path] = os.lstat(f"{self.folder}/{path}")
+                except (FileNotFoundError, NotADirectoryError):
+                    found[path] = None
+        return found
 
     def mark(self, path: str) -> Mark | None:
         """The mark of a regular file, None for anything else."""
-        status = self.status(path)
-        return Mark.of(status) if status is not None and stat.S_ISREG(status.st_mode) else None
+        return self.marks([path])[path]
+
+    def marks(self, paths: Iterable[str]) -> dict[str, Mark | None]:
+        """The same of many paths."""
+        return {
+            path: Mark.of(status) if status is not None and stat.S_ISREG(status.st_mode) else None
+            for path, status in self.statuses(paths).items()
+        }
 
     def make_parents(self, path: str) -> None:
         """Makes the folders above a path; they are real folders, never links out of the model."""
@@ -161,10 +178,7 @@ class Volume:
                 raise Failure("volume-obstacle", f"{walked} on the volume is no folder, and {path} has to lie in it")
 
     def check_place(self, path: str, removed: Container[str]) -> None:
-        """A folder may stand in a file's place when nothing is in it but what goes first. Raises Failure("volume-obstacle")."""
-        status = self.status(path)
-        if status is None or not stat.S_ISDIR(status.st_mode):
-            return
+        """What goes first may be all that is in a folder that stands in a file's place. Raises Failure("volume-obstacle")."""
         held = next((name for name in self.files(path) if name not in removed), None)
         if held is not None:
             raise Failure(
@@ -173,11 +187,9 @@ class Volume:
 
     def clear_place(self, path: str) -> None:
         """Removes the empty folders that stand in a file's place."""
-        status = self.status(path)
-        if status is not None and stat.S_ISDIR(status.st_mode):
-            with naming(path):
-                for folder, _, _ in os.walk(self.folder / path, topdown=False):
-                    os.rmdir(folder)
+        with naming(path):
+            for folder, _, _ in os.walk(self.folder / path, topdown=False):
+                os.rmdir(folder)
 
     def partial(self, file: File) -> str:
         """Where a file's bytes stand until they are proved."""
@@ -201,7 +213,7 @@ class Volume:
         """Removes a partial that cannot be used, so that the next one of its name lies elsewhere on the disk."""
         self._let_go(file)
         with naming(file.path):
-            if self._still_names(self.partial(file), descriptor):
+            if self._still_names(self.partial(file), os.fstat(descriptor)):
                 os.unlink(self.folder / self.partial(file))
             os.close(descriptor)
 
@@ -230,9 +242,9 @@ class Volume:
         """
         self._let_go(file)
         with naming(file.path):
-            named = self._still_names(self.partial(file), descriptor)
+            named = self._still_names(self.partial(file), os.fstat(descriptor))
             if named:
-                os.replace(self.folder / self.partial(file), self.folder / file.path)
+                os.replace(f"{self.folder}/{self.partial(file)}", f"{self.folder}/{file.path}")
             mark = Mark.of(os.fstat(descriptor))
             os.close(descriptor)
         return mark if named else None
@@ -272,9 +284,8 @@ class Volume:
                 self.remove_parents(name)
 
     def _open_locked(self, name: str, flags: int) -> int | None:
-        path = self.folder / name
         while True:
-            descriptor = _open_file(path, os.O_RDWR | flags)
+            descriptor = _open_file(f"{self.folder}/{name}", os.O_RDWR | flags)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -284,14 +295,14 @@ class Volume:
                 if error.errno not in _NO_LOCKS:
                     os.close(descriptor)
                     raise
-            if self._still_names(name, descriptor):
+            if self._still_names(name, os.fstat(descriptor)):
                 return descriptor
             # Another run renamed or removed it between our open and our lock.
             os.close(descriptor)
 
-    def _still_names(self, path: str, descriptor: int) -> bool:
+    def _still_names(self, path: str, opened: os.stat_result) -> bool:
         try:
-            named, opened = os.lstat(self.folder / path), os.fstat(descriptor)
+            named = os.lstat(f"{self.folder}/{path}")
         except FileNotFoundError:
             return False
         return (named.st_dev, named.st_ino) == (opened.st_dev, opened.st_ino)

@@ -17,19 +17,22 @@ from digest import Sha256
 from failure import Again, Failure, Stopped
 from retry import retry
 
-# The least that S3 joins. On a full link a connection now and then gets little for seconds, and the parts behind its own
-# keep their slots until it is through: the smaller a part, the shorter the wait. Costs a little more CPU than 8 MiB.
+# The least that S3 joins.
 SMALLEST_PART = 5 * 2**20
+# Each part costs three requests: the larger, the less CPU. On a full link a connection now and then gets little for
+# seconds, and the parts behind its own keep their slots until it is through: so the budget holds at least so many.
+USUAL_PART = 8 * 2**20
+BUDGET_PARTS = 32
 # Spaces serves at most 10 PUTs of one object at a time; 8 leaves room for a run that is about to end elsewhere.
 LANES = 8
 
 
 def part_size(size: int, buffer: int, limit: int = 10_000) -> int:
-    """Bytes a part of a file of `size`: the least there is, more where `limit` parts would not do.
+    """Bytes a part of a file of `size`: the usual, less where the budget is small, more where `limit` parts would not do.
 
     Raises Failure("bad-settings") where the budget cannot hold two such parts.
     """
-    wanted = max(SMALLEST_PART, -(-size // limit))
+    wanted = max(SMALLEST_PART, min(USUAL_PART, buffer // BUDGET_PARTS), -(-size // limit))
     wanted = -(-wanted // 2**20) * 2**20
     if wanted * 2 > buffer:
         raise Failure(

@@ -1,5 +1,17 @@
 import { describe, expect } from 'vitest'
-import { type Act, answer, cut, flipByte, ignoreRange, reads, shiftRange, shorten, stall } from '../local/faults.mts'
+import {
+  type Act,
+  answer,
+  cut,
+  flipByte,
+  ignoreRange,
+  inChunks,
+  reads,
+  shiftRange,
+  shorten,
+  stall,
+  trickle,
+} from '../local/faults.mts'
 import type { SeenRequest } from '../local/http.mts'
 import type { HubRequest } from '../local/hub.mts'
 import { seededBytes } from '../local/model.mts'
@@ -32,6 +44,26 @@ function expectFaults(handles: ReturnType<typeof strike>): void {
   expect(handles.map(({ hits }) => hits)).toEqual(handles.map(() => 1))
 }
 
+describe.concurrent('odd answers with the right bytes: nothing is fetched again', () => {
+  test('a body of unknown length', async ({ newRig }) => {
+    const rig = await newRig({ models: [model] })
+    strike(rig, KINDS, () => ({ act: inChunks() }))
+    await rig.mustRun('upload')
+    await rig.expectUploaded(model)
+    expect(rig.moved().fromHub).toBe(18_032_000)
+  })
+
+  test('a link on which the time of a stall brings less than is read at once', async ({ newRig }) => {
+    const one = { id: 'acme/one', files: [{ path: 'x.bin', body: seededBytes('x', 1_500_000) }] }
+    const rig = await newRig({ models: [one] })
+    // 32 KiB a fifth of a second: 512 KiB take 3.2 s.
+    rig.hub.faults.add({ match: hubReads(one, 'x.bin'), act: trickle(20, 2 ** 15, 200) })
+    await rig.mustRun('upload', { patch: impatient(2.5) })
+    await rig.expectUploaded(one)
+    expect(rig.moved().fromHub).toBe(1_500_000)
+  })
+})
+
 describe.concurrent('wrong bytes from the Hub once: the file is fetched again and ends right', () => {
   test('a flipped bit', async ({ newRig }) => {
     const rig = await newRig({ models: [model] })
@@ -55,6 +87,14 @@ describe.concurrent('wrong bytes from the Hub once: the file is fetched again an
   test('a body that breaks off', async ({ newRig }) => {
     const rig = await newRig({ models: [model] })
     const faults = strike(rig, KINDS, () => ({ times: 1, act: cut(600) }))
+    await rig.mustRun('upload', { patch: QUICK })
+    expectFaults(faults)
+    await rig.expectUploaded(model)
+  })
+
+  test('a body of unknown length that breaks off', async ({ newRig }) => {
+    const rig = await newRig({ models: [model] })
+    const faults = strike(rig, KINDS, () => ({ times: 1, act: inChunks(600) }))
     await rig.mustRun('upload', { patch: QUICK })
     expectFaults(faults)
     await rig.expectUploaded(model)

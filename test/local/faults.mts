@@ -1,7 +1,7 @@
 import type { OutgoingHttpHeaders } from 'node:http'
 import type { Socket } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { bytesOf, contentOf, flip, type Source, slice } from './content.mts'
+import { bytesOf, type Content, concat, contentOf, flip, type Source, slice } from './content.mts'
 import { type Answer, parseRange, type SeenRequest } from './http.mts'
 
 /** A request on its way through a stand-in. An act answers it itself, or carries it out and changes the answer. */
@@ -114,6 +114,35 @@ export function shorten(bytes: number): Act<SeenRequest> {
   return async ({ carryOut }) => {
     const given = await carryOut()
     return given.body ? { ...given, body: slice(given.body, 0, bytes) } : given
+  }
+}
+
+/** Does not announce the body's length and sends it in chunks of HTTP; breaks off behind so many bytes when given. */
+export function inChunks(after?: number): Act<SeenRequest> {
+  return async ({ carryOut }) => {
+    const given = await carryOut()
+    const headers = { ...given.headers, 'transfer-encoding': 'chunked' }
+    return { ...given, headers, ...(after === undefined ? {} : { broken: { how: 'cut', after } }) }
+  }
+}
+
+/** Sends the first `pieces` of so many bytes at a steady pace, then the rest at once. */
+export function trickle(pieces: number, bytes: number, milliseconds: number): Act<SeenRequest> {
+  return async ({ carryOut }) => {
+    const given = await carryOut()
+    const { body } = given
+    if (!body) return given
+    const paced = Array.from({ length: pieces }, (_, piece): Content => {
+      const { size, read } = slice(body, piece * bytes, (piece + 1) * bytes)
+      return {
+        size,
+        async *read(start, end) {
+          await sleep(milliseconds)
+          yield* read(start, end)
+        },
+      }
+    })
+    return { ...given, body: concat([...paced, slice(body, pieces * bytes, body.size)]) }
   }
 }
 

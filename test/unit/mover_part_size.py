@@ -17,12 +17,16 @@ LEAST, MOST = 5 * MIB, 10_000
 
 # size, buffer, MiB of a part, parts that the buffer holds
 FITS = [
-    (0, BUFFER, 5, 51),
-    (1, BUFFER, 5, 51),
-    (52 * GB, BUFFER, 5, 51),
-    (MOST * LEAST, BUFFER, 5, 51),
-    (MOST * LEAST + 1, BUFFER, 6, 42),
-    (53 * GB, BUFFER, 6, 42),
+    (0, BUFFER, 8, 32),
+    (1, BUFFER, 8, 32),
+    (83 * GB, BUFFER, 8, 32),
+    (84 * GB, BUFFER, 9, 28),
+    # A budget of less than 32 such parts is cut finer, down to what S3 takes.
+    (GB, 224 * MIB, 7, 32),
+    (GB, 128 * MIB, 5, 25),
+    (MOST * LEAST, 128 * MIB, 5, 25),
+    (MOST * LEAST + 1, 128 * MIB, 6, 21),
+    (GB, 8192 * MIB, 8, 1024),
     (500 * GB, BUFFER, 48, 5),
     (1000 * GB, BUFFER, 96, 2),
     (5000 * GB, 1024 * MIB, 477, 2),
@@ -60,7 +64,7 @@ def check_failure(size: int, buffer: int, part: int) -> None:
 
 def check_limit() -> None:
     """A server may take fewer parts."""
-    assert part_size(MOST * LEAST, BUFFER, MOST - 1) == 6 * MIB
+    assert part_size(MOST * LEAST, 128 * MIB, MOST - 1) == 6 * MIB
 
 
 def check_growth() -> None:
