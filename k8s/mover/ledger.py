@@ -14,6 +14,7 @@ import hashlib
 import json
 import re
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -31,6 +32,8 @@ JOURNALS = ".upload-journal/"
 SUSPECT = ".upload-suspect"
 # What is unfinished and younger may belong to a run that is alive.
 ABANDONED_SECONDS = 15 * 60
+# A journal is a request like that of a part: it need not follow each one. Meanwhile their bytes stay in the window.
+PACE_SECONDS = 0.25
 
 
 @dataclass(frozen=True)
@@ -175,19 +178,27 @@ class Ledger:
             self._change.wait_for(lambda: self._writing != path)
 
     def _write_saved(self) -> None:
+        due = 0.0
         while True:
             with self._change:
                 self._writing = None
                 self._change.notify_all()
+                # What is added meanwhile goes along; nothing is left to wait for once a file has all of its parts.
+                self._change.wait_for(self._is_any_whole, timeout=max(0.0, due - time.monotonic()))
                 self._change.wait_for(lambda: self._saved)
                 self._writing = next(iter(self._saved))
                 journal, on_written = self._saved.pop(self._writing)
+            due = time.monotonic() + PACE_SECONDS
             try:
                 self._put(journal)
             except BaseException as error:
                 on_written(error)
             else:
                 on_written(None)
+
+    def _is_any_whole(self) -> bool:
+        """Whether a file waits for nothing but its journal."""
+        return any(len(journal.etags) * journal.part_size >= journal.size for journal, _ in self._saved.values())
 
     def _put(self, journal: Journal) -> None:
         self._spaces.put(_journal_key(journal.path), json.dumps(asdict(journal), ensure_ascii=False).encode())

@@ -77,7 +77,6 @@ class MultipartSink:
         file: HubFile,
         upload: str | None,
         part_size: int,
-        stride: int,
         etags: list[str],
         spaces: Spaces,
         ledger: Ledger,
@@ -88,8 +87,6 @@ class MultipartSink:
         self._file = file
         self._upload = upload
         self._part_size = part_size
-        self._parts = -(-file.size // part_size)
-        self._stride = stride
         self._spaces = spaces
         self._ledger = ledger
         self._uploader = uploader
@@ -165,18 +162,14 @@ class MultipartSink:
             return self._upload
 
     def _advance(self) -> None:
-        """Writes the journal when the run of parts that are both stored and hashed has grown by a few, or to its end.
-
-        Until then their bytes are kept like those of any part that no journal counts: a kill loses no more than the window.
-        """
+        """Writes the journal whenever the run of parts that are both stored and hashed has grown."""
         if not self.resumable:
             return
         with self._lock:
             count = self._journaled
             while count in self._etags and count in self._states:
                 count += 1
-            grown = count - self._journaled
-            if not grown or (grown < self._stride and count < self._parts):
+            if count == self._journaled:
                 return
             for number in range(self._journaled, count - 1):
                 del self._states[number]

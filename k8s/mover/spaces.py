@@ -36,10 +36,12 @@ from evidence import DOCUMENT_BYTES, UPLOAD_SENTINEL
 from failure import BETWEEN, Again, Failure
 from retry import retry
 from settings import Settings
-from web import CHUNK, CONNECT_SECONDS, STALL_SECONDS, Web, ca_bundle, retry_after, tls_failure
+from web import CONNECT_SECONDS, STALL_SECONDS, Web, ca_bundle, retry_after, tls_failure
 
 SIDE = "Spaces"
 PARTS_LIMIT = 10_000
+# What is sent at a time.
+PIECE = 256 * 1024
 # Joining the parts of a large object can take a server minutes before its first byte of answer.
 COMPLETE_SECONDS = 300.0
 # Causes that may be the damage of one object rather than the state of the server.
@@ -491,4 +493,4 @@ def _slices(body: memoryview | bytes | None) -> Iterator[memoryview] | None:
     if body is None:
         return None
     view = memoryview(body)
-    return (view[start : start + CHUNK] for start in range(0, len(view), CHUNK))
+    return (view[start : start + PIECE] for start in range(0, len(view), PIECE))

@@ -26,8 +26,6 @@ from window import Transfer, Window, part_size
 # Files up to this size are moved whole, many at a time: their cost is the round trip, not the bytes.
 SMALL = 2**20
 SMALL_LANES = 32
-# A journal is a request of its own: it counts so many parts more than the one before it.
-JOURNAL_PARTS = 4
 ROUNDS = 3
 # How often the server's clock is read while a second passes, and how long at most: object times may be ahead of it.
 CLOCK_SECONDS = 0.1
@@ -445,10 +443,8 @@ class Upload:
         return self._transfer(file, journal.upload, journal.part_size, journal.etags, Sha256(state))
 
     def _transfer(self, file: HubFile, upload: str | None, size: int, etags: list[str], digest: Sha256) -> Transfer:
-        # What waits for its journal must leave most of the window to what is on its way.
-        stride = max(1, min(JOURNAL_PARTS, self._settings.buffer // size // 8))
         sink = MultipartSink(
-            file, upload, size, stride, etags, self._spaces, self._ledger, self._uploader, self._prove, self._again
+            file, upload, size, etags, self._spaces, self._ledger, self._uploader, self._prove, self._again
         )
         return Transfer(
             size=file.size,

@@ -187,9 +187,11 @@ class Volume:
 
     def clear_place(self, path: str) -> None:
         """Removes the empty folders that stand in a file's place."""
-        with naming(path):
-            for folder, _, _ in os.walk(self.folder / path, topdown=False):
-                os.rmdir(folder)
+        status = self.status(path)
+        if status is not None and stat.S_ISDIR(status.st_mode):
+            with naming(path):
+                for folder, _, _ in os.walk(self.folder / path, topdown=False):
+                    os.rmdir(folder)
 
     def partial(self, file: File) -> str:
         """Where a file's bytes stand until they are proved."""

@@ -6,9 +6,10 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from email.utils import parsedate_to_datetime
-from http.client import HTTPException, IncompleteRead
+from http.client import HTTPException
+from http.client import IncompleteRead as BrokenBody
 from threading import Event
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -19,6 +20,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import (
     ConnectTimeoutError,
     HTTPError,
+    IncompleteRead,
     LocationParseError,
     MaxRetryError,
     ProtocolError,
@@ -35,7 +37,7 @@ from failure import Failure, Stopped
 CONNECT_SECONDS = 10.0
 # A part on which no byte moves for this long has failed; it is fetched again on another connection.
 STALL_SECONDS = 60.0
-# What is read or sent at a time: large enough to be cheap, small enough to stay in the processor's cache for hashing.
+# What is read at a time: large enough to be cheap, small enough to stay in the processor's cache for hashing.
 CHUNK = 512 * 1024
 CONNECTIONS = 40
 GATHER_SECONDS = 0.5
@@ -126,8 +128,11 @@ class Web:
                     break
                 on_chunk(view[filled : filled + count])
                 filled += count
+            if filled < len(view):
+                response.close()
+                return filled
             # Reads to the end, so that the connection can be used again; a longer body is noticed here.
-            if filled == len(view) and stream.read(1):
+            if stream.read(1):
                 raise Failure("wrong-answer", f"{side} sent more bytes than it was asked for")
             response.release_conn()
         return filled
@@ -176,7 +181,7 @@ class Web:
         reason = error.reason if isinstance(error, MaxRetryError) and error.reason else error
         if isinstance(reason, ProxyError):
             return Failure("connection", f"the proxy on the way to {side} does not answer: {_words(reason)}")
-        if isinstance(reason, SSLError):
+        if isinstance(reason, (SSLError, ssl.SSLError)):
             return tls_failure(side, _words(reason))
         if isinstance(reason, ConnectTimeoutError):
             return Failure("connection", f"{side} did not accept a connection within {CONNECT_SECONDS:.0f} s")
@@ -185,7 +190,7 @@ class Web:
             reason = next((part for part in reason.args if isinstance(part, (TimeoutError, IncompleteRead))), reason)
         if isinstance(reason, (ReadTimeoutError, TimeoutError)):
             return Failure("stalled", f"{side} moved no byte for {STALL_SECONDS:.0f} s")
-        if isinstance(reason, IncompleteRead):
+        if isinstance(reason, BrokenBody):
             return Failure("short-body", f"{side} closed the connection in the middle of a body")
         return Failure("connection", f"the connection to {side} failed: {_words(reason)}")
 
@@ -199,9 +204,11 @@ def _gather(response: BaseHTTPResponse) -> None:
     sock = connection and connection.sock
     if not isinstance(sock, socket.socket):
         return
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, CHUNK)
-    wait_for_read(sock, GATHER_SECONDS)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+    # Only advice, so a kernel without it is fine.
+    with suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, CHUNK)
+        wait_for_read(sock, GATHER_SECONDS)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
 
 
 def _proxies() -> Iterator[tuple[str, str]]:
