@@ -86,7 +86,7 @@ class Download:
             self._change(known, unchanged)
         return {"commit": evidence.commit, "files": len(evidence.files), "bytes": evidence.size}
 
-    # --- what there is, and what of it is proved --------------------------------------------------------------------
+    # --- what there is, and what of it is proved ---
 
     def _read_evidence(self) -> tuple[bytes, Evidence, Listing]:
         """What Spaces proves to hold, and that it is what was asked for."""
@@ -141,7 +141,7 @@ class Download:
             self._refuted = {file.path: mark for file, mark in unchanged if file.path not in self._proved}
         return known, unchanged
 
-    # --- changing the volume ----------------------------------------------------------------------------------------
+    # --- changing the volume ---
 
     def _finish_unchanged(self, held: bytes) -> None:
         print("already complete: the evidence on the volume holds", flush=True)
@@ -361,7 +361,7 @@ class Download:
             if ours and name not in kept:
                 self._volume.discard(name)
 
-    # --- small files ------------------------------------------------------------------------------------------------
+    # --- small files ---
 
     def _carry_small(self, files: list[File]) -> set[File]:
         """Writes many, then makes them last, then puts them in place: the waits for the disk overlap.
@@ -426,7 +426,7 @@ class Download:
                 raise self._changed(file) from error
         return hash_sha256(body).hexdigest()
 
-    # --- large files ------------------------------------------------------------------------------------------------
+    # --- large files ---
 
     def _carry_large(self, files: list[File]) -> None:
         _raise_open_files(len(files))
@@ -528,7 +528,7 @@ class Download:
             raise Failure("volume-io", f"the partial of {file.path} was taken away {TAKEN_MOST} times")
         return self._begin(file)
 
-    # --- what is wrong in Spaces ------------------------------------------------------------------------------------
+    # --- what is wrong in Spaces ---
 
     def _fetch(
         self, file: File, stored: Stored, start: int, view: memoryview, on_chunk: Callable[[memoryview], None]

@@ -1,4 +1,4 @@
-"""Many small pieces of work side by side: what takes the time is that each waits for a server or a disk."""
+"""Many small pieces of work side by side: each waits for a server or a disk."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -10,16 +10,16 @@ Result = TypeVar("Result")
 
 
 class Lanes:
-    """A number of threads that take items in order. One task a lane, not one an item: that costs more than a small file's read."""
+    """Threads that take items in order. One task a lane: one an item costs more than a small file's read."""
 
     def __init__(self, count: int, name: str) -> None:
         self._count = count
         self._pool = ThreadPoolExecutor(count, thread_name_prefix=name)
 
     def map(self, work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-        """work(item) of each, in their order. Raises the first error as soon as it comes up; no item is begun after it."""
+        """work(item) of each, in their order. Raises an error as soon as it comes up; no item is begun after it."""
         results: dict[int, Result] = {}
-        # Every lane takes the next one: iterators over ranges hand each number out once, whoever asks.
+        # An iterator over a range hands each number out once, whoever asks.
         numbers = iter(range(len(items)))
         failed = threading.Event()
 
@@ -38,5 +38,5 @@ class Lanes:
         return [results[number] for number in range(len(items))]
 
     def close(self) -> None:
-        """Waits for nobody: whoever is told to stop waits for no silent server."""
+        """Waits for no silent server."""
         self._pool.shutdown(wait=False, cancel_futures=True)

@@ -32,7 +32,7 @@ JOURNALS = ".upload-journal/"
 SUSPECT = ".upload-suspect"
 # What is unfinished and younger may belong to a run that is alive.
 ABANDONED_SECONDS = 15 * 60
-# A journal is a request like that of a part: it need not follow each one. Meanwhile their bytes stay in the window.
+# A journal is a request like a part's, and need not follow each. Meanwhile their bytes stay in the window.
 PACE_SECONDS = 0.25
 
 
@@ -183,7 +183,7 @@ class Ledger:
             with self._change:
                 self._writing = None
                 self._change.notify_all()
-                # What is added meanwhile goes along; nothing is left to wait for once a file has all of its parts.
+                # What is added meanwhile goes along.
                 self._change.wait_for(self._is_any_whole, timeout=max(0.0, due - time.monotonic()))
                 self._change.wait_for(lambda: self._saved)
                 self._writing = next(iter(self._saved))

@@ -40,7 +40,6 @@ from web import CONNECT_SECONDS, STALL_SECONDS, Web, ca_bundle, retry_after, tls
 
 SIDE = "Spaces"
 PARTS_LIMIT = 10_000
-# What is sent at a time.
 PIECE = 256 * 1024
 # Joining the parts of a large object can take a server minutes before its first byte of answer.
 COMPLETE_SECONDS = 300.0
@@ -151,7 +150,7 @@ class Spaces:
             ),
         )
 
-    # --- documents and small objects -------------------------------------------------------------------------------
+    # --- documents and small objects ---
 
     def read(self, key: str) -> tuple[bytes, datetime] | None:
         """A document's bytes and time, or None when the server says that it is not there; no bytes where it can be none."""
@@ -242,7 +241,7 @@ class Spaces:
         options = {"Bucket": self._bucket, "Prefix": self._prefix, "MaxKeys": 1}
         return _date(self._control(lambda: self._client.list_objects(**options), self._prefix))
 
-    # --- bytes ------------------------------------------------------------------------------------------------------
+    # --- bytes ---
 
     def fetch(
         self, key: str, stored: Stored, start: int, view: memoryview, on_chunk: Callable[[memoryview], None]
@@ -291,7 +290,7 @@ class Spaces:
         if count < len(view):
             raise Failure("short-body", f"Spaces sent {count} of {len(view)} bytes of {key}")
 
-    # --- multipart uploads ------------------------------------------------------------------------------------------
+    # --- multipart uploads ---
 
     def create_upload(self, key: str) -> str:
         """Starts a multipart upload; gives its id. No metadata is set: it would be a claim made before the proof."""
@@ -363,7 +362,7 @@ class Spaces:
             return None
         return max((modified for _, _, modified in parts.values()), default=upload.initiated)
 
-    # --- requests ---------------------------------------------------------------------------------------------------
+    # --- requests ---
 
     def _send(
         self,

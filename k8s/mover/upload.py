@@ -115,7 +115,7 @@ class Upload:
         if to_fetch:
             self._hub.probe(survey.commit, max(to_fetch, key=lambda file: file.size))
 
-    # --- what there is, and what of it is proved --------------------------------------------------------------------
+    # --- what there is, and what of it is proved ---
 
     def _settle_commit(self, old: Evidence | None, plan: Plan | None) -> str:
         """The commit of a retry's first pod; of what is repaired, for mending is no update; else what the Hub says now."""
@@ -179,7 +179,7 @@ class Upload:
         """Whether the evidence is true: same commit and filter, and each of exactly its files still proved."""
         return len(self._proofs) == len(self._wanted) and old.equals(self._claim.evidence(self._proofs))
 
-    # --- changing the bucket ----------------------------------------------------------------------------------------
+    # --- changing the bucket ---
 
     def _finish_unchanged(self, old: Evidence, survey: Survey) -> None:
         listing = survey.listing
@@ -330,7 +330,7 @@ class Upload:
             self._proofs[path] = proof
         self._progress.finish()
 
-    # --- small files ------------------------------------------------------------------------------------------------
+    # --- small files ---
 
     def _carry_small(self, files: list[HubFile], listing: Listing) -> None:
         lanes = Lanes(SMALL_LANES, "small")
@@ -379,7 +379,7 @@ class Upload:
         agreement.check(sha256)
         return sha256
 
-    # --- large files ------------------------------------------------------------------------------------------------
+    # --- large files ---
 
     def _carry_large(self, files: list[HubFile], listing: Listing) -> None:
         self._window = Window(self._settings.buffer, self._stop, hash_parts=True)

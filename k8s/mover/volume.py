@@ -385,7 +385,7 @@ class Volume:
         """Files that neither the evidence lists nor this tool owns."""
         return sorted(path for path in self.files() if path not in known and not is_reserved(path))
 
-    # --- journal ----------------------------------------------------------------------------------------------------
+    # --- journal ---
 
     def append_journal(self, files: list[tuple[File, Mark | None]], *, begun: str = "") -> None:
         """Adds proved files (with a mark), or paths that are ours and proved no more (without).

@@ -115,7 +115,7 @@ class Web:
         Raises Failure: short-body, stalled or connection; Stopped between two pieces.
         """
         filled = 0
-        # urllib3's own readinto makes bytes first and copies them: twice the memory traffic, in fresh pages each time.
+        # urllib3's own readinto makes bytes first and copies them.
         stream = response._fp  # type: ignore[attr-defined]
         with self._judging(side, response):
             while filled < len(view):
@@ -196,15 +196,11 @@ class Web:
 
 
 def _gather(response: BaseHTTPResponse) -> None:
-    """Waits a moment until a whole chunk has come: on a slow link each packet would wake the thread, at the price of a chunk.
-
-    What has come by then is read as ever, so that this is no limit of its own. Within TLS a chunk is a little longer.
-    """
+    """Waits a moment for a whole chunk: on a slow link each packet would wake the thread. What has come by then is read as ever."""
     connection = response.connection
     sock = connection and connection.sock
     if not isinstance(sock, socket.socket):
         return
-    # Only advice, so a kernel without it is fine.
     with suppress(OSError):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, CHUNK)
         wait_for_read(sock, GATHER_SECONDS)

@@ -19,8 +19,8 @@ from retry import retry
 
 # The least that S3 joins.
 SMALLEST_PART = 5 * 2**20
-# Each part costs three requests: the larger, the less CPU. On a full link a connection now and then gets little for
-# seconds, and the parts behind its own keep their slots until it is through: so the budget holds at least so many.
+# The larger, the fewer requests. But on a full link a connection now and then gets little for seconds, and the parts
+# behind its own keep their slots until it is through: so the budget holds at least so many.
 USUAL_PART = 8 * 2**20
 BUDGET_PARTS = 32
 # Spaces serves at most 10 PUTs of one object at a time; 8 leaves room for a run that is about to end elsewhere.
