@@ -5,11 +5,11 @@ its paths stand in the plan. That goes last, and hop 1 reads it too, should the 
 """
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from clean import Holding, read_evidence
 from evidence import UPLOAD_SENTINEL, Evidence
+from lanes import Lanes
 from ledger import ABANDONED_SECONDS, JOURNALS, PLAN, SUSPECT, Ledger, Plan
 from progress import Progress
 from settings import Settings
@@ -78,17 +78,16 @@ class CleanSpaces:
                 young += 1
         return Uploads(abandoned, young)
 
+    def _delete(self, path: str) -> None:
+        self._spaces.delete(path)
+        self._progress.finish()
+
     def _remove(self, holding: Holding, uploads: Uploads, plan: Plan | None, listing: Listing) -> None:
         self._remember(holding, plan)
         if holding.listed:
             self._spaces.delete(UPLOAD_SENTINEL)
-        pool = ThreadPoolExecutor(LANES, thread_name_prefix="remove")
-        try:
-            for future in [pool.submit(self._spaces.delete, path) for path in holding.files]:
-                future.result()
-                self._progress.finish()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+        with Lanes(LANES, "remove") as lanes:
+            lanes.map(self._delete, list(holding.files))
         for upload in uploads.abandoned:
             self._spaces.abort_upload(upload.key, upload.id)
         for key in holding.leftovers:

@@ -2,7 +2,6 @@
 
 import os
 import resource
-import stat
 import threading
 import time
 from collections import Counter
@@ -159,9 +158,8 @@ class Download:
         for path in folders:
             self._volume.check_parents(path, removed=gone)
         self._discard_partials({self._volume.partial(file) for file in missing})
-        for path, status in self._volume.statuses(file.path for file in missing).items():
-            if status is not None and stat.S_ISDIR(status.st_mode):
-                self._volume.check_place(path, removed=gone)
+        for path in self._volume.folders_at(file.path for file in missing):
+            self._volume.check_place(path, removed=gone)
         candidates = self._candidates(missing)
         self._check_space([file for file in missing if file not in candidates], gone)
         threading.Thread(target=self._show_life, name="life", daemon=True).start()
@@ -194,9 +192,8 @@ class Download:
         self._progress.enter("moving")
         for path in folders:
             self._volume.make_parents(path)
-        for path, status in self._volume.statuses(file.path for file in missing).items():
-            if status is not None and stat.S_ISDIR(status.st_mode):
-                self._volume.clear_place(path)
+        for path in self._volume.folders_at(file.path for file in missing):
+            self._volume.clear_place(path)
         try:
             busy = self._carry_small([file for file in missing if file.size <= SMALL])
             self._carry_large([file for file in missing if file.size > SMALL or file in busy])
@@ -273,12 +270,9 @@ class Download:
     def _adopt(self, candidates: list[File]) -> set[str]:
         """Hashes the files that are there; gives the paths of those that are good."""
         self._progress.enter("hashing")
-        pool = ThreadPoolExecutor(HASH_LANES, thread_name_prefix="hash")
-        try:
-            hashed = zip(candidates, pool.map(self._is_good, candidates), strict=True)
+        with Lanes(HASH_LANES, "hash") as lanes:
+            hashed = zip(candidates, lanes.map(self._is_good, candidates), strict=True)
             return {file.path for file, good in hashed if good}
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
 
     def _is_good(self, file: File) -> bool:
         mark = self._volume.mark(file.path)
@@ -370,8 +364,7 @@ class Download:
         """
         _raise_open_files(BATCH)
         busy: set[File] = set()
-        lanes = Lanes(SMALL_LANES, "small")
-        try:
+        with Lanes(SMALL_LANES, "small") as lanes:
             for start in range(0, len(files), BATCH):
                 batch = files[start : start + BATCH]
                 written = zip(batch, lanes.map(self._write_small, batch), strict=True)
@@ -381,8 +374,6 @@ class Download:
                 marks = {file: mark for (file, _), mark in placed if mark is not None}
                 self._prove_small(marks)
                 busy |= set(batch) - marks.keys()
-        finally:
-            lanes.close()
         return busy
 
     def _prove_small(self, marks: dict[File, Mark]) -> None:

@@ -37,6 +37,9 @@ class Lanes:
             lane.result()
         return [results[number] for number in range(len(items))]
 
-    def close(self) -> None:
-        """Waits for no silent server."""
+    def __enter__(self) -> "Lanes":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        # Whoever is told to stop waits for no silent server.
         self._pool.shutdown(wait=False, cancel_futures=True)

@@ -16,12 +16,12 @@ import re
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
 from digest import can_restore
 from evidence import objection
+from lanes import Lanes
 from spaces import Spaces, Stored
 from window import SMALLEST_PART
 
@@ -129,18 +129,15 @@ class Ledger:
         """The journals among these objects, by path."""
         keys = [key for key in objects if key.startswith(JOURNALS)]
         journals: dict[str, Journal] = {}
-        pool = ThreadPoolExecutor(8, thread_name_prefix="journals")
-        try:
-            for document in pool.map(self._read, keys):
-                try:
-                    if document is not None:
-                        journal = _journal(document)
-                        journals[journal.path] = journal
-                except (TypeError, KeyError, ValueError) as error:
-                    print(f"an unreadable journal is ignored ({error})", flush=True)
-        finally:
-            # Whoever is told to stop waits for no silent server.
-            pool.shutdown(wait=False, cancel_futures=True)
+        with Lanes(8, "journals") as lanes:
+            documents = lanes.map(self._read, keys)
+        for document in documents:
+            try:
+                if document is not None:
+                    journal = _journal(document)
+                    journals[journal.path] = journal
+            except (TypeError, KeyError, ValueError) as error:
+                print(f"an unreadable journal is ignored ({error})", flush=True)
         return journals
 
     def save(self, journal: Journal, on_written: Callable[[BaseException | None], None]) -> None:

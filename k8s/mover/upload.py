@@ -333,11 +333,8 @@ class Upload:
     # --- small files ---
 
     def _carry_small(self, files: list[HubFile], listing: Listing) -> None:
-        lanes = Lanes(SMALL_LANES, "small")
-        try:
+        with Lanes(SMALL_LANES, "small") as lanes:
             lanes.map(lambda file: self._carry_one_small(file, listing.objects.get(file.path)), files)
-        finally:
-            lanes.close()
 
     def _carry_one_small(self, file: HubFile, stored: Stored | None) -> None:
         body = memoryview(bytearray(file.size))

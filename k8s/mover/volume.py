@@ -163,7 +163,7 @@ class Volume:
 
         With `files`, no file either, but for those that will be removed first. Raises Failure("volume-obstacle").
         """
-        # By hand, not by Path: this is asked several times of each of thousands of small files.
+        # By hand, not by Path: this is asked of each folder at every look.
         walked = str(self._root)
         for segment in f"{self._model}/{path}".split("/")[:-1]:
             walked = f"{walked}/{segment}"
@@ -177,6 +177,11 @@ class Volume:
             if stat.S_ISLNK(mode) or (files and os.path.relpath(walked, self.folder) not in removed):
                 raise Failure("volume-obstacle", f"{walked} on the volume is no folder, and {path} has to lie in it")
 
+    def folders_at(self, paths: Iterable[str]) -> list[str]:
+        """Those of the paths at which a folder stands."""
+        statuses = self.statuses(paths)
+        return [path for path, status in statuses.items() if status is not None and stat.S_ISDIR(status.st_mode)]
+
     def check_place(self, path: str, removed: Container[str]) -> None:
         """What goes first may be all that is in a folder that stands in a file's place. Raises Failure("volume-obstacle")."""
         held = next((name for name in self.files(path) if name not in removed), None)
@@ -187,8 +192,7 @@ class Volume:
 
     def clear_place(self, path: str) -> None:
         """Removes the empty folders that stand in a file's place."""
-        status = self.status(path)
-        if status is not None and stat.S_ISDIR(status.st_mode):
+        if self.folders_at([path]):
             with naming(path):
                 for folder, _, _ in os.walk(self.folder / path, topdown=False):
                     os.rmdir(folder)
@@ -215,7 +219,7 @@ class Volume:
         """Removes a partial that cannot be used, so that the next one of its name lies elsewhere on the disk."""
         self._let_go(file)
         with naming(file.path):
-            if self._still_names(self.partial(file), os.fstat(descriptor)):
+            if self._still_names(self.partial(file), descriptor):
                 os.unlink(self.folder / self.partial(file))
             os.close(descriptor)
 
@@ -244,7 +248,7 @@ class Volume:
         """
         self._let_go(file)
         with naming(file.path):
-            named = self._still_names(self.partial(file), os.fstat(descriptor))
+            named = self._still_names(self.partial(file), descriptor)
             if named:
                 os.replace(f"{self.folder}/{self.partial(file)}", f"{self.folder}/{file.path}")
             mark = Mark.of(os.fstat(descriptor))
@@ -297,14 +301,14 @@ class Volume:
                 if error.errno not in _NO_LOCKS:
                     os.close(descriptor)
                     raise
-            if self._still_names(name, os.fstat(descriptor)):
+            if self._still_names(name, descriptor):
                 return descriptor
             # Another run renamed or removed it between our open and our lock.
             os.close(descriptor)
 
-    def _still_names(self, path: str, opened: os.stat_result) -> bool:
+    def _still_names(self, path: str, descriptor: int) -> bool:
         try:
-            named = os.lstat(f"{self.folder}/{path}")
+            named, opened = os.lstat(f"{self.folder}/{path}"), os.fstat(descriptor)
         except FileNotFoundError:
             return False
         return (named.st_dev, named.st_ino) == (opened.st_dev, opened.st_ino)

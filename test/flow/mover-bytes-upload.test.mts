@@ -84,25 +84,13 @@ describe.concurrent('wrong bytes from the Hub once: the file is fetched again an
     expect(rig.moved().fromHub, 'only the short parts again').toBe(18_032_000 + 4 * 600)
   })
 
-  test('a body that breaks off', async ({ newRig }) => {
+  test.for([
+    ['a body that breaks off', cut(600)],
+    ['a body of unknown length that breaks off', inChunks(600)],
+    ['a connection that closes without an answer', cut()],
+  ] as const)('%s', async ([, act], { newRig }) => {
     const rig = await newRig({ models: [model] })
-    const faults = strike(rig, KINDS, () => ({ times: 1, act: cut(600) }))
-    await rig.mustRun('upload', { patch: QUICK })
-    expectFaults(faults)
-    await rig.expectUploaded(model)
-  })
-
-  test('a body of unknown length that breaks off', async ({ newRig }) => {
-    const rig = await newRig({ models: [model] })
-    const faults = strike(rig, KINDS, () => ({ times: 1, act: inChunks(600) }))
-    await rig.mustRun('upload', { patch: QUICK })
-    expectFaults(faults)
-    await rig.expectUploaded(model)
-  })
-
-  test('a connection that closes without an answer', async ({ newRig }) => {
-    const rig = await newRig({ models: [model] })
-    const faults = strike(rig, KINDS, () => ({ times: 1, act: cut() }))
+    const faults = strike(rig, KINDS, () => ({ times: 1, act }))
     await rig.mustRun('upload', { patch: QUICK })
     expectFaults(faults)
     await rig.expectUploaded(model)

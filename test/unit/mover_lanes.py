@@ -21,18 +21,16 @@ def check_results() -> None:
         together.wait(timeout=30)
         return number * number
 
-    lanes = Lanes(COUNT, "test")
     items = list(range(10 * COUNT))
-    assert lanes.map(square, items) == [number * number for number in items]
-    assert lanes.map(square, []) == []
-    lanes.close()
+    with Lanes(COUNT, "test") as lanes:
+        assert lanes.map(square, items) == [number * number for number in items]
+        assert lanes.map(square, []) == []
 
 
 def check_few_items() -> None:
     """Fewer items than lanes."""
-    lanes = Lanes(COUNT, "test")
-    assert lanes.map(str, [7]) == ["7"]
-    lanes.close()
+    with Lanes(COUNT, "test") as lanes:
+        assert lanes.map(str, [7]) == ["7"]
 
 
 def check_error() -> None:
@@ -46,14 +44,13 @@ def check_error() -> None:
             raise ValueError("the second item")
         silent.wait()
 
-    lanes = Lanes(2, "test")
     try:
-        lanes.map(work, range(100))
+        with Lanes(2, "test") as lanes:
+            lanes.map(work, range(100))
     except ValueError as error:
         assert str(error) == "the second item"
     else:
         raise AssertionError("the error is lost")
-    lanes.close()
     others = [thread for thread in threading.enumerate() if thread.name.startswith("test")]
     silent.set()
     for thread in others:
