@@ -6,7 +6,7 @@ import { runChild } from './child.mts'
 import { Failure } from './failure.mts'
 import { annotation, CONTAINER, type JobKind, jobName, PART_OF } from './labels.mts'
 import { slugOf } from './model.mts'
-import type { Container, EnvVar, Job, JobSpec, PersistentVolumeClaim } from './objects.mts'
+import type { Container, EnvVar, Job, JobSpec, PersistentVolumeClaim, Volume } from './objects.mts'
 import { options } from './options.mts'
 import { canonicalQuantity, parseQuantity } from './quantity.mts'
 import type { Settings } from './settings.mts'
@@ -152,11 +152,14 @@ function editJob(job: JobManifest, kind: JobKind, settings: Settings, mover: str
   if (settings.memory) limitMemory(container, settings.memory)
   for (const [name, value] of Object.entries({ ...variablesOf(kind, settings), ...variables }))
     setVariable(container, name, value)
-  for (const volume of pod.volumes ?? []) {
-    if (volume.configMap) volume.configMap.name = mover
-    if (volume.persistentVolumeClaim) volume.persistentVolumeClaim.claimName = settings.pvc
-  }
+  pod.volumes = (pod.volumes ?? []).map((volume) => (volume.projected ? moverVolume(volume.name, mover) : volume))
+  for (const { persistentVolumeClaim: claim } of pod.volumes) if (claim) claim.claimName = settings.pvc
   noteSettings(job)
+}
+
+/** The scripts' own mover is whole: kubectl create, unlike apply, keeps no copy of it in an annotation. */
+function moverVolume(name: string, mover: string): Volume {
+  return { name, configMap: { name: mover } }
 }
 
 /** Takes the claim out of a Job that can do without it. */

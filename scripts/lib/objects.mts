@@ -38,6 +38,7 @@ export interface Container {
 export interface Volume {
   name: string
   configMap?: { name: string }
+  projected?: { sources: unknown[] }
   persistentVolumeClaim?: { claimName: string }
 }
 

@@ -71,6 +71,21 @@ describe('a pod', () => {
     await finished('mountless')
   })
 
+  test('has the files of several ConfigMaps in one folder, and waits for each', async () => {
+    const sources = ['first', 'second'].map((name) => ({ configMap: { name } }))
+    const shape = {
+      pod: { volumes: [{ name: 'v', projected: { sources } }] },
+      container: { command: ['cat', '/v/one', '/v/two'], volumeMounts: [{ name: 'v', mountPath: '/v' }] },
+    }
+    await ok(['create', 'cm', 'first', '--from-literal=one=1'])
+    await ok(['apply', '-f', '-'], job('projected', '', shape))
+    const message = 'MountVolume.SetUp failed for volume "v" : configmap "second" not found'
+    expect(await podEvent('projected', 'FailedMount')).toBe(message)
+    await ok(['create', 'cm', 'second', '--from-literal=two=2'])
+    await finished('projected')
+    expect(await ok(['logs', 'job/projected'])).toBe('12')
+  })
+
   test('waits for a Secret that is missing, and starts when it comes', async () => {
     await ok(['apply', '-f', '-'], job('keyless', '', { container: { envFrom: [{ secretRef: { name: 'coming' } }] } }))
     expect(await waiting('keyless', 'CreateContainerConfigError')).toBe('secret "coming" not found')

@@ -4,16 +4,18 @@ import { expect, test } from 'vitest'
 import { parse } from 'yaml'
 
 const folder = path.resolve(import.meta.dirname, '../../k8s/mover')
+const generators = parse(readFileSync(path.join(folder, 'kustomization.yaml'), 'utf8')).configMapGenerator as {
+  name: string
+  files: string[]
+}[]
 
-test('the by-hand ConfigMap holds every file of the mover and nothing else', () => {
-  const kustomization = parse(readFileSync(path.join(folder, 'kustomization.yaml'), 'utf8'))
+test('the by-hand ConfigMaps hold every file of the mover once, and nothing else', () => {
   const program = readdirSync(folder).filter((name) => name.endsWith('.py') || name === 'requirements.txt')
-  expect(kustomization.configMapGenerator).toEqual([{ name: 'model-mover', files: program.sort() }])
+  expect(generators.flatMap(({ files }) => files).sort()).toEqual(program.sort())
 })
 
-test('the by-hand ConfigMap fits into the annotation in which kubectl apply keeps a copy of it', () => {
-  const names = readdirSync(folder).filter((name) => name.endsWith('.py') || name === 'requirements.txt')
-  const data = Object.fromEntries(names.map((name) => [name, readFileSync(path.join(folder, name), 'utf8')]))
+test.each(generators)('$name fits into the annotation in which kubectl apply keeps a copy', (one) => {
+  const data = Object.fromEntries(one.files.map((name) => [name, readFileSync(path.join(folder, name), 'utf8')]))
   // Go writes these as \u003c and so on; behind the data come the object's name, namespace and labels.
   const written = JSON.stringify(data).replace(/[<>&\u2028\u2029]/g, '\\u0000')
   const rest = 512

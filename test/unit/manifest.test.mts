@@ -44,7 +44,7 @@ describe.each(KINDS)('%s', (kind) => {
   test('mounts the mover of this checkout and the claim that was named', async () => {
     const { job } = await render(kind, '--pvc', 'theirs')
     const volumes = job.spec.template.spec.volumes ?? []
-    expect(volumes.map(({ configMap }) => configMap?.name).filter(Boolean)).toEqual(['model-mover-0123456789'])
+    expect(volumes[0]).toEqual({ name: 'mover', configMap: { name: 'model-mover-0123456789' } })
     const claims = volumes.flatMap(({ persistentVolumeClaim }) => persistentVolumeClaim?.claimName ?? [])
     expect(claims).toEqual(kind.endsWith('spaces') ? [] : ['theirs'])
   })
@@ -218,7 +218,10 @@ describe.each(KINDS)('the manifest of %s, as it is applied by hand', (kind) => {
     ]
     expect(mover.volumeMounts).toEqual(mounts)
     expect(pod.volumes).toEqual([
-      { name: 'mover', configMap: { name: 'model-mover' } },
+      {
+        name: 'mover',
+        projected: { sources: [{ configMap: { name: 'model-mover' } }, { configMap: { name: 'model-mover-verbs' } }] },
+      },
       ...(volume ? [{ name: 'models', persistentVolumeClaim: { claimName: 'model-nfs-pvc' } }] : []),
     ])
   })

@@ -136,6 +136,7 @@ export interface Volume {
   name: string
   configMap?: KeysToFiles & { name: string }
   secret?: KeysToFiles & { secretName: string }
+  projected?: { sources: { configMap?: KeysToFiles & { name: string } }[]; defaultMode?: number }
   emptyDir?: Record<string, unknown>
   hostPath?: { path: string; type?: string }
   persistentVolumeClaim?: { claimName: string; readOnly?: boolean }

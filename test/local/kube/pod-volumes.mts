@@ -37,7 +37,7 @@ export async function materialise(
       const folder = bound ? nfsFolder(name) : join(root, 'volumes', name)
       const hostPath = bound ? bound.spec.hostPath : volume.hostPath
       const keys = keysOf(store, pod, volume)
-      if (keys) await writeKeys(folder, keys, volume.configMap ?? volume.secret ?? {})
+      if (keys) await writeKeys(folder, keys, volume.configMap ?? volume.secret ?? volume.projected ?? {})
       else await makeFolder(hostPath?.path ?? folder, hostPath?.type)
       folders.set(volume.name, hostPath?.path ?? folder)
     } catch (error) {
@@ -52,12 +52,14 @@ export async function materialise(
 function keysOf(store: Store, { metadata: { namespace } }: Pod, volume: Volume): Map<string, Buffer> | undefined {
   const decoded = (data: Record<string, string> | undefined, encoding: BufferEncoding) =>
     Object.entries(data ?? {}).map(([key, value]): [string, Buffer] => [key, Buffer.from(value, encoding)])
-  if (volume.configMap) {
-    const { name, optional } = volume.configMap
+  const keysOfMap = ({ name, optional }: NonNullable<Volume['configMap']>) => {
     const map = store.get<ConfigMap>(configMaps, namespace, name)
     if (!map && !optional) throw new MountError(`configmap "${name}" not found`)
-    return new Map([...decoded(map?.data, 'utf8'), ...decoded(map?.binaryData, 'base64')])
+    return [...decoded(map?.data, 'utf8'), ...decoded(map?.binaryData, 'base64')]
   }
+  if (volume.configMap) return new Map(keysOfMap(volume.configMap))
+  if (volume.projected)
+    return new Map(volume.projected.sources.flatMap(({ configMap }) => (configMap ? keysOfMap(configMap) : [])))
   if (volume.secret) {
     const { secretName, optional } = volume.secret
     const secret = store.get<Secret>(secrets, namespace, secretName)

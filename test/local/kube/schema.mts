@@ -33,11 +33,11 @@ const metadata = struct('ObjectMeta', {
 const keyRef = struct('KeySelector', { name: 'string', key: 'string', optional: 'bool' })
 const reference = struct('LocalObjectReference', { name: 'string', optional: 'bool' })
 const quantities = map('quantity')
-const keysToFiles: Record<string, Type> = {
+const chosenKeys: Record<string, Type> = {
   items: list(struct('KeyToPath', { key: 'string', path: 'string', mode: 'int32' })),
-  defaultMode: 'int32',
   optional: 'bool',
 }
+const keysToFiles: Record<string, Type> = { ...chosenKeys, defaultMode: 'int32' }
 
 const container = struct('Container', {
   name: 'string',
@@ -151,7 +151,16 @@ const podSpec = struct('PodSpec', {
       hostPath: struct('HostPathVolumeSource', { path: 'string', type: 'string' }),
       nfs: struct('NFSVolumeSource', { server: 'string', path: 'string', readOnly: 'bool' }),
       persistentVolumeClaim: struct('PersistentVolumeClaimVolumeSource', { claimName: 'string', readOnly: 'bool' }),
-      ...any('projected', 'downwardAPI', 'csi', 'ephemeral', 'image', 'iscsi', 'gitRepo'),
+      projected: struct('ProjectedVolumeSource', {
+        defaultMode: 'int32',
+        sources: list(
+          struct('VolumeProjection', {
+            configMap: struct('ConfigMapProjection', { name: 'string', ...chosenKeys }),
+            ...any('secret', 'downwardAPI', 'serviceAccountToken', 'clusterTrustBundle', 'podCertificate'),
+          }),
+        ),
+      }),
+      ...any('downwardAPI', 'csi', 'ephemeral', 'image', 'iscsi', 'gitRepo'),
     }),
   ),
   ...any('affinity', 'topologySpreadConstraints', 'hostAliases', 'dnsConfig', 'readinessGates', 'overhead'),

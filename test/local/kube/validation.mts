@@ -152,7 +152,7 @@ function jobErrors(job: Job): FieldError[] {
   return policy === 'Always' ? errors : [...errors, ...podErrors('spec.template.spec', spec.template?.spec)]
 }
 
-const volumeSources = ['configMap', 'secret', 'emptyDir', 'hostPath', 'persistentVolumeClaim']
+const volumeSources = ['configMap', 'projected', 'secret', 'emptyDir', 'hostPath', 'persistentVolumeClaim']
 
 function podErrors(field: string, spec: PodSpec | undefined): FieldError[] {
   if (!spec?.containers?.length) return [required(`${field}.containers`)]
@@ -165,6 +165,9 @@ function podErrors(field: string, spec: PodSpec | undefined): FieldError[] {
   for (const volume of spec.volumes ?? []) {
     if (!volumeSources.some((source) => source in volume)) {
       throw new Unsupported(`volumes of the kind ${Object.keys(volume).filter((key) => key !== 'name')}`)
+    }
+    if (volume.projected?.sources.some(({ configMap }) => !configMap || configMap.items)) {
+      throw new Unsupported('projected volumes of anything but whole ConfigMaps')
     }
   }
   const volumes = new Set(spec.volumes?.map((volume) => volume.name))
