@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from hashlib import sha256 as hash_sha256
 
 from digest import Sha256
@@ -28,6 +29,7 @@ from settings import Settings
 from spaces import UNREADABLE, Gone, Listing, Spaces, Stored
 from spaces_copy import SpacesCopy
 from verify import check_revision
+from volley import Get, Missed, Volley
 from volume import JOURNAL, RETIRED, Mark, Volume, is_newer, naming
 from web import Web
 from window import Transfer, Window, part_size
@@ -45,6 +47,15 @@ HELD_SECONDS = 600.0
 LIFE_SECONDS = 30.0
 # How often the lock of another live run is tried again.
 LOCK_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Small:
+    """A small file's partial, open and locked; `whole` where a killed run has written it to its end."""
+
+    file: File
+    descriptor: int
+    whole: bool
 
 
 class Download:
@@ -364,17 +375,31 @@ class Download:
         """
         _raise_open_files(BATCH)
         busy: set[File] = set()
+        volley = Volley(self._spaces.connect, self._ask_small, self._take_small, self._stop)
         with Lanes(SMALL_LANES, "small") as lanes:
             for start in range(0, len(files), BATCH):
                 batch = files[start : start + BATCH]
-                written = zip(batch, lanes.map(self._write_small, batch), strict=True)
-                ours = [(file, descriptor) for file, descriptor in written if descriptor is not None]
+                opened = lanes.map(self._open_small, batch)
+                ours = [small for small in opened if small is not None]
+                left, reason = volley.fetch([small for small in ours if not small.whole], lanes)
+                if reason is not None:
+                    self._rest(left, reason)
+                lanes.map(self._write_small, left)
                 lanes.map(_sync, ours)
-                placed = zip(ours, lanes.map(lambda one: self._volume.place(*one), ours), strict=True)
-                marks = {file: mark for (file, _), mark in placed if mark is not None}
+                placed = zip(
+                    ours, lanes.map(lambda small: self._volume.place(small.file, small.descriptor), ours), strict=True
+                )
+                marks = {small.file: mark for small, mark in placed if mark is not None}
                 self._prove_small(marks)
                 busy |= set(batch) - marks.keys()
         return busy
+
+    def _rest(self, left: list[Small], reason: Missed) -> None:
+        """Says why not all came, and leaves Spaces alone for as long as it asks."""
+        wait = f" in {reason.seconds:.1f} s" if reason.seconds else ""
+        print(f"asking with more care for {counted(len(left))}{wait}, {left[0].file.path} first: {reason}", flush=True)
+        if self._stop.wait(reason.seconds):
+            raise Stopped()
 
     def _prove_small(self, marks: dict[File, Mark]) -> None:
         with self._lock:
@@ -382,8 +407,8 @@ class Download:
             self._proved.update({file.path: mark for file, mark in marks.items()})
         self._progress.finish(len(marks))
 
-    def _write_small(self, file: File) -> int | None:
-        """Gives the partial's descriptor, None while another run holds it."""
+    def _open_small(self, file: File) -> Small | None:
+        """Takes the file's partial; None while another run holds it."""
         descriptor = self._volume.open_partial(file)
         if descriptor is None:
             return None
@@ -392,30 +417,44 @@ class Download:
             digest = self._hash(descriptor, held) if held == file.size else None
         # A killed run wrote it to its end.
         if digest is not None and digest.hexdigest() == file.sha256:
-            return descriptor
+            return Small(file, descriptor, whole=True)
         if held:
             self._progress.hash(-held if digest else 0)
             self._volume.drop_partial(file, descriptor)
-            return self._write_small(file)
-        body = memoryview(bytearray(file.size))
-        sha256 = self._fetch_small(file, body)
-        if sha256 != file.sha256:
-            sha256 = self._fetch_small(file, body)
-        if sha256 != file.sha256:
-            raise self._suspect(file, f"{file.path}: SHA-256 {file.sha256} is in the evidence, {sha256} came")
-        with naming(file.path):
-            write_at(descriptor, body, 0)
-        self._progress.move(file.path, file.size)
-        return descriptor
+            return self._open_small(file)
+        return Small(file, descriptor, whole=False)
 
-    def _fetch_small(self, file: File, body: memoryview) -> str:
+    def _ask_small(self, small: Small) -> Get:
+        return self._spaces.whole(small.file.path, self._listing.objects[small.file.path])
+
+    def _take_small(self, small: Small, body: memoryview) -> bool:
+        """Writes the bytes, if they are the file's; where other ones come again, Spaces is to blame."""
+        file = small.file
+        sha256 = hash_sha256(body).hexdigest()
+        if sha256 != file.sha256:
+            self._attempts[file.path] += 1
+            if self._attempts[file.path] > 1:
+                raise self._suspect(file, f"{file.path}: SHA-256 {file.sha256} is in the evidence, {sha256} came")
+            return False
+        with naming(file.path):
+            write_at(small.descriptor, body, 0)
+        self._progress.move(file.path, file.size)
+        return True
+
+    def _write_small(self, small: Small) -> None:
+        """One that did not come with the others."""
+        file = small.file
+        body = memoryview(bytearray(file.size))
+        self._fetch_small(file, body)
+        while not self._take_small(small, body):
+            self._fetch_small(file, body)
+
+    def _fetch_small(self, file: File, body: memoryview) -> None:
         stored = self._listing.objects[file.path]
-        if file.size:
-            try:
-                retry(lambda: self._fetch(file, stored, 0, body, _ignore), self._stop)
-            except Gone as error:
-                raise self._changed(file) from error
-        return hash_sha256(body).hexdigest()
+        try:
+            retry(lambda: self._fetch(file, stored, 0, body, _ignore), self._stop)
+        except Gone as error:
+            raise self._changed(file) from error
 
     # --- large files ---
 
@@ -559,13 +598,12 @@ def _raise_open_files(count: int) -> None:
         )
 
 
-def _sync(written: tuple[File, int]) -> None:
-    file, descriptor = written
-    with naming(file.path):
+def _sync(small: Small) -> None:
+    with naming(small.file.path):
         try:
-            os.fsync(descriptor)
+            os.fsync(small.descriptor)
         except OSError:
-            os.ftruncate(descriptor, 0)
+            os.ftruncate(small.descriptor, 0)
             raise
 
 

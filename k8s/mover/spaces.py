@@ -12,8 +12,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from http.client import HTTPConnection
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
@@ -36,6 +37,7 @@ from evidence import DOCUMENT_BYTES, UPLOAD_SENTINEL
 from failure import BETWEEN, Again, Failure
 from retry import retry
 from settings import Settings
+from volley import Get
 from web import CONNECT_SECONDS, STALL_SECONDS, Web, ca_bundle, retry_after, tls_failure
 
 SIDE = "Spaces"
@@ -124,14 +126,15 @@ class Spaces:
                 raise Failure("bad-settings", f"{name} is not set")
         key, secret = settings.secrets.spaces_key
         self._credentials = Credentials(key, secret)
-        session = Session()
+        self._session = Session()
         # botocore reads each object's time with dateutil, which takes most of a long list's CPU.
-        session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_moment)
-        self._client = self._connect(session, STALL_SECONDS)
-        self._joiner = self._connect(session, COMPLETE_SECONDS)
+        self._session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_moment)
+        self._client = self._connect(STALL_SECONDS)
+        self._joiner: Any = None
+        self._joining = threading.Lock()
 
-    def _connect(self, session: Session, read_seconds: float) -> Any:
-        return session.create_client(
+    def _connect(self, read_seconds: float) -> Any:
+        return self._session.create_client(
             "s3",
             region_name=self._region,
             endpoint_url=self._endpoint,
@@ -258,6 +261,16 @@ class Spaces:
                 self._demand_service(failure)
             raise
 
+    def connect(self, seconds: float) -> HTTPConnection | None:
+        """A connection for requests that were signed; see Web.connect."""
+        return self._web.connect(self._endpoint, seconds)
+
+    def whole(self, key: str, stored: Stored) -> Get:
+        """The request for all bytes of an object, if it still is the one that was listed."""
+        url, headers = self._sign("GET", key, "", _NOTHING, _same(stored))
+        origin = urlsplit(self._endpoint)
+        return Get(url.removeprefix(f"{origin.scheme}://{origin.netloc}"), headers, stored.size)
+
     def _demand_service(self, failure: Failure) -> None:
         """Raises Failure("spaces-busy") where Spaces reads no other object either, and so says nothing of this one."""
         try:
@@ -271,7 +284,7 @@ class Spaces:
         self, key: str, stored: Stored, start: int, view: memoryview, on_chunk: Callable[[memoryview], None]
     ) -> None:
         size, end = stored.size, start + len(view) - 1
-        headers = {"If-Match": f'"{stored.etag}"', "Accept-Encoding": "identity"}
+        headers = _same(stored)
         whole = start == 0 and len(view) == size
         if not whole:
             headers["Range"] = f"bytes={start}-{end}"
@@ -311,6 +324,9 @@ class Spaces:
         """Joins the parts, which the server checks by their ETags. Raises Gone when the upload or a part is not as it was."""
         parts = [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(etags, 1)]
         which = {"Bucket": self._bucket, "Key": self._prefix + key, "UploadId": upload}
+        # Made where it is needed: a client takes a while to make, and a session makes one at a time.
+        with self._joining:
+            self._joiner = self._joiner or self._connect(COMPLETE_SECONDS)
         self._control(lambda: self._joiner.complete_multipart_upload(**which, MultipartUpload={"Parts": parts}), key)
 
     def abort_upload(self, key: str, upload: str) -> None:
@@ -373,11 +389,7 @@ class Spaces:
         sha256: str,
         headers: dict[str, str] | None = None,
     ) -> BaseHTTPResponse:
-        url = f"{self._endpoint}/{self._bucket}/{quote(self._prefix + key, safe='/~')}{'?' if query else ''}{query}"
-        request = AWSRequest(method=method, url=url, headers=headers or {})
-        request.context["sha256"] = sha256
-        _Signer(self._credentials, "s3", self._region).add_auth(request)
-        signed = dict(request.headers.items())
+        url, signed = self._sign(method, key, query, sha256, headers or {})
         if body is not None:
             signed["Content-Length"] = str(len(body))
         response = self._web.send(SIDE, method, url, signed, _slices(body))
@@ -385,6 +397,15 @@ class Spaces:
             return response
         code = re.search(rb"<Code>([^<]+)</Code>", self._web.read_words(SIDE, response))
         raise self._failure(code[1].decode() if code else "", response.status, key, retry_after(response.headers))
+
+    def _sign(
+        self, method: str, key: str, query: str, sha256: str, headers: dict[str, str]
+    ) -> tuple[str, dict[str, str]]:
+        url = f"{self._endpoint}/{self._bucket}/{quote(self._prefix + key, safe='/~')}{'?' if query else ''}{query}"
+        request = AWSRequest(method=method, url=url, headers=headers)
+        request.context["sha256"] = sha256
+        _Signer(self._credentials, "s3", self._region).add_auth(request)
+        return url, dict(request.headers.items())
 
     def _store(self, key: str, query: str, body: memoryview | bytes, sha256: str) -> str:
         """What the server calls the bytes it took in. A status of 200 alone may be anybody's."""
@@ -467,6 +488,11 @@ def _whole(answer: dict[str, Any], what: str, *members: str) -> dict[str, Any]:
         if member not in answer:
             raise Failure("spaces-error", f"Spaces' answer for {what} has no {member}")
     return answer
+
+
+def _same(stored: Stored) -> dict[str, str]:
+    """Headers that ask for the bytes of just this object."""
+    return {"If-Match": f'"{stored.etag}"', "Accept-Encoding": "identity"}
 
 
 def _md5(body: bytes) -> str:

@@ -8,7 +8,10 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from email.utils import parsedate_to_datetime
+from functools import cached_property
+from http.client import HTTPConnection as PlainConnection
 from http.client import HTTPException
+from http.client import HTTPSConnection as TLSConnection
 from http.client import IncompleteRead as BrokenBody
 from threading import Event
 from typing import Any
@@ -101,13 +104,38 @@ class Web:
         """
         if self._stop.is_set():
             raise Stopped()
-        host = urlsplit(url)
-        manager = self._proxies.get(host.scheme)
-        if manager is None or proxy_bypass(host.hostname or ""):
-            manager = self._direct
         options = {"preload_content": False, "decode_content": False, "redirect": False}
         with self._judging(side):
-            return manager.request(method, url, headers=headers, body=body, **options)
+            return self._manager(url).request(method, url, headers=headers, body=body, **options)
+
+    def connect(self, url: str, seconds: float) -> PlainConnection | None:
+        """A connection to a URL's host that waits so long at most; None where there is a proxy before it, or it cannot be had.
+
+        Why it cannot, send() will find out.
+        """
+        host = urlsplit(url)
+        if self._manager(url) is not self._direct:
+            return None
+        if host.scheme == "https":
+            name, port = host.hostname or "", host.port
+            connection: PlainConnection = TLSConnection(name, port, timeout=seconds, context=self._tls)
+        else:
+            connection = PlainConnection(host.hostname or "", host.port, timeout=seconds)
+        try:
+            connection.connect()
+        except OSError:
+            connection.close()
+            return None
+        return connection
+
+    @cached_property
+    def _tls(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=ca_bundle())
+
+    def _manager(self, url: str) -> urllib3.PoolManager:
+        host = urlsplit(url)
+        manager = self._proxies.get(host.scheme)
+        return self._direct if manager is None or proxy_bypass(host.hostname or "") else manager
 
     def read_into(self, side: str, response: BaseHTTPResponse, view: memoryview, on_chunk: Any) -> int:
         """Fills `view` from a streamed response, calling on_chunk(piece) for each piece; gives the bytes that came.
