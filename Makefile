@@ -64,20 +64,16 @@ clean-model: node_modules/.package-lock.json ## remove what a model left; its co
 slug: node_modules/.package-lock.json ## the model's part of Job names (MODEL_SLUG)
 	@scripts/slug.mts $(ARGS)
 
-demo: node_modules/.package-lock.json .venv/.installed ## all of it on this machine with a small real model, no cluster needed
-	@scripts/need node kubectl envsubst
+demo: .needed node_modules/.package-lock.json .venv/.installed ## all of it on this machine with a small real model, no cluster needed
 	@scripts/run test/local/demo.mts
 
-picture: node_modules/.package-lock.json .venv/.installed ## draw docs/run.svg from a recorded run
-	@scripts/need node kubectl envsubst
+picture: .needed node_modules/.package-lock.json .venv/.installed ## draw docs/run.svg from a recorded run
 	@scripts/run test/local/picture.mts
 
-test: node_modules/.package-lock.json .venv/.installed ## unit and flow tests, no cluster needed
-	@scripts/need node kubectl envsubst
+test: .needed node_modules/.package-lock.json .venv/.installed ## unit and flow tests, no cluster needed
 	@npx vitest run --project unit --project flow $(ARGS)
 
-e2e: node_modules/.package-lock.json .venv/.installed ## the same flows on the cluster that KUBECONFIG names
-	@scripts/need node kubectl envsubst
+e2e: .needed node_modules/.package-lock.json .venv/.installed ## the same flows on the cluster that KUBECONFIG names
 	@E2E=1 npx vitest run --project flow --project e2e --project outage $(ARGS)
 
 bench: node_modules/.package-lock.json .venv/.installed ## measure both hops side by side with the usual tools
@@ -88,6 +84,11 @@ types: node_modules/.package-lock.json ## check the types
 
 lint: node_modules/.package-lock.json .venv/.installed ## check the style
 	@npx biome check . && .venv/bin/ruff check && .venv/bin/ruff format --check
+
+# All that is missing at once, before anything is installed.
+.PHONY: .needed
+.needed:
+	@scripts/need node npm kubectl envsubst $$(command -v python3.11 >/dev/null || echo python3)
 
 node_modules/.package-lock.json: package-lock.json
 	@scripts/need node npm

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from evidence import DOWNLOAD_SENTINEL, PARTIAL, Evidence, accept_evidence
 from failure import Failure
-from progress import Progress
+from progress import Progress, counted, human
 from settings import Settings
 from verify import named
 from volume import JOURNAL, RETIRED, Volume
@@ -31,7 +31,8 @@ class Holding:
         """Says it in the log; gives the termination message's fields. `files` and `bytes` are what is (to be) removed."""
         size = sum(self.files.values())
         verb = "removed" if confirmed else "to be removed"
-        print(f"{verb} from {side}: {len(self.files)} files, {size} B, {len(self.leftovers)} leftovers", flush=True)
+        own = f"{counted(len(self.leftovers))} of this tool's own"
+        print(f"{verb} from {side}: {counted(len(self.files))} of the model, {human(size)}; {own}", flush=True)
         for path in self.left:
             print(f"left alone {path}: nothing lists it as the model's", flush=True)
         return {

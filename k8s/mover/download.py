@@ -23,13 +23,13 @@ from lanes import Lanes
 from ledger import Ledger
 from partial import STEP, PartialSink, Taken, WrongBytes, hash_stored, write_at
 from progress import Progress, counted, human
-from retry import retry
+from retry import backoff, retry
 from selection import DEFAULT_EXCLUDE
 from settings import Settings
 from spaces import UNREADABLE, Gone, Listing, Spaces, Stored
 from spaces_copy import SpacesCopy
 from verify import check_revision
-from volley import Get, Missed, Volley
+from volley import MOST_BYTES, Get, Missed, Volley
 from volume import JOURNAL, RETIRED, Mark, Volume, is_newer, naming
 from web import Web
 from window import Transfer, Window, part_size
@@ -381,10 +381,11 @@ class Download:
                 batch = files[start : start + BATCH]
                 opened = lanes.map(self._open_small, batch)
                 ours = [small for small in opened if small is not None]
-                left, reason = volley.fetch([small for small in ours if not small.whole], lanes)
+                missing = [small for small in ours if not small.whole]
+                left, reason = volley.fetch([small for small in missing if small.file.size <= MOST_BYTES], lanes)
                 if reason is not None:
                     self._rest(left, reason)
-                lanes.map(self._write_small, left)
+                lanes.map(self._write_small, left + [small for small in missing if small.file.size > MOST_BYTES])
                 lanes.map(_sync, ours)
                 placed = zip(
                     ours, lanes.map(lambda small: self._volume.place(small.file, small.descriptor), ours), strict=True
@@ -395,10 +396,11 @@ class Download:
         return busy
 
     def _rest(self, left: list[Small], reason: Missed) -> None:
-        """Says why not all came, and leaves Spaces alone for as long as it asks."""
-        wait = f" in {reason.seconds:.1f} s" if reason.seconds else ""
-        print(f"asking with more care for {counted(len(left))}{wait}, {left[0].file.path} first: {reason}", flush=True)
-        if self._stop.wait(reason.seconds):
+        """Says why not all came, and leaves Spaces alone as behind any other failure."""
+        wait = backoff(1, reason.retry_after)
+        says = f"asking with more care for {counted(len(left))} in {wait:.1f} s"
+        print(f"{says}, {left[0].file.path} first: {reason}", flush=True)
+        if self._stop.wait(wait):
             raise Stopped()
 
     def _prove_small(self, marks: dict[File, Mark]) -> None:

@@ -35,10 +35,16 @@ def retry(action: Callable[[], T], stop: threading.Event) -> T:
             if failure.given_up or seen[failure.cause] >= failure.row.tries or attempt >= MOST_TRIES:
                 failure.given_up = True
                 raise
-            wait = random.uniform(0.2, 1.0) * min(CAP_SECONDS, BASE_SECONDS * 2 ** (attempt - 1))
-            if failure.retry_after is not None:
-                wait = max(wait, min(failure.retry_after, RETRY_AFTER_CAP_SECONDS) + random.uniform(0.0, 0.5))
+            wait = backoff(attempt, failure.retry_after)
             left = min(failure.row.tries - seen[failure.cause], MOST_TRIES - attempt)
             print(f"retry {attempt} of {attempt + left - 1} in {wait:.1f} s: {failure.detail}", flush=True)
         if stop.wait(wait):
             raise Stopped()
+
+
+def backoff(attempt: int, retry_after: float | None) -> float:
+    """Seconds to wait behind the `attempt`-th failure (from 1), with full jitter, and never less than a server asks for."""
+    wait = random.uniform(0.2, 1.0) * min(CAP_SECONDS, BASE_SECONDS * 2 ** (attempt - 1))
+    if retry_after is not None:
+        wait = max(wait, min(retry_after, RETRY_AFTER_CAP_SECONDS) + random.uniform(0.0, 0.5))
+    return wait

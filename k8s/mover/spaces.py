@@ -268,8 +268,7 @@ class Spaces:
     def whole(self, key: str, stored: Stored) -> Get:
         """The request for all bytes of an object, if it still is the one that was listed."""
         url, headers = self._sign("GET", key, "", _NOTHING, _same(stored))
-        origin = urlsplit(self._endpoint)
-        return Get(url.removeprefix(f"{origin.scheme}://{origin.netloc}"), headers, stored.size)
+        return Get(urlsplit(url).path, headers, stored.size)
 
     def _demand_service(self, failure: Failure) -> None:
         """Raises Failure("spaces-busy") where Spaces reads no other object either, and so says nothing of this one."""

@@ -116,11 +116,12 @@ class Web:
         host = urlsplit(url)
         if self._manager(url) is not self._direct:
             return None
-        if host.scheme == "https":
-            name, port = host.hostname or "", host.port
-            connection: PlainConnection = TLSConnection(name, port, timeout=seconds, context=self._tls)
-        else:
-            connection = PlainConnection(host.hostname or "", host.port, timeout=seconds)
+        # With a port: http.client would look for one in an IPv6 address.
+        connection = (
+            TLSConnection(host.hostname or "", host.port or 443, timeout=seconds, context=self._tls)
+            if host.scheme == "https"
+            else PlainConnection(host.hostname or "", host.port or 80, timeout=seconds)
+        )
         try:
             connection.connect()
         except OSError:

@@ -17,6 +17,7 @@ import {
   removalPermissions,
 } from './permissions.mts'
 import { placementProblem } from './placement.mts'
+import { parseQuantity } from './quantity.mts'
 import { listReaders, readersOf } from './readers.mts'
 import type { Settings } from './settings.mts'
 import { decideStorage, readStorage, wantedClaim } from './storage.mts'
@@ -127,10 +128,23 @@ export async function checksFor(
           },
         ]
       : []),
+    ...memoryFindings(manifests).map((finding) => ({ title: 'memory', look: async () => [finding] })),
     ...(jobs.length > 0
       ? [{ title: 'nodes', look: async () => nodeFindings(await cluster.list<Node>('nodes', ''), manifests, cluster) }]
       : []),
   ]
+}
+
+/** The mover touches all of its buffer at the start, so that its pod would be killed in its first second. */
+function memoryFindings(manifests: readonly JobManifest[]): Finding[] {
+  return manifests.flatMap(({ metadata, spec }) => {
+    const [container] = spec.template.spec.containers
+    const limit = container?.resources.limits?.memory ?? ''
+    const buffer = container?.env?.find(({ name }) => name === 'BUFFER')?.value ?? ''
+    if ((parseQuantity(buffer) ?? 0) < (parseQuantity(limit) ?? Number.POSITIVE_INFINITY)) return []
+    const fact = `a buffer of ${buffer} does not fit into the memory of Job ${metadata.name}, at most ${limit}`
+    return [{ level: 'problem', fact, next: 'lower --buffer, or raise --memory' }]
+  })
 }
 
 /** What is wrong with the context, naming the ones that there are; `file`: what KUBECONFIG names, where it is set. */

@@ -33,6 +33,8 @@ export interface ConfigMapManifest {
   data: Record<string, string>
 }
 
+/** The volume that holds the program. */
+const MOVER = 'mover'
 const k8s = path.resolve(import.meta.dirname, '../../k8s')
 
 /** Variables of the container that come from the run and not from its settings. */
@@ -152,14 +154,14 @@ function editJob(job: JobManifest, kind: JobKind, settings: Settings, mover: str
   if (settings.memory) limitMemory(container, settings.memory)
   for (const [name, value] of Object.entries({ ...variablesOf(kind, settings), ...variables }))
     setVariable(container, name, value)
-  pod.volumes = (pod.volumes ?? []).map((volume) => (volume.projected ? moverVolume(volume.name, mover) : volume))
+  pod.volumes = (pod.volumes ?? []).map((volume) => (volume.name === MOVER ? moverVolume(mover) : volume))
   for (const { persistentVolumeClaim: claim } of pod.volumes) if (claim) claim.claimName = settings.pvc
   noteSettings(job)
 }
 
 /** The scripts' own mover is whole: kubectl create, unlike apply, keeps no copy of it in an annotation. */
-function moverVolume(name: string, mover: string): Volume {
-  return { name, configMap: { name: mover } }
+function moverVolume(mover: string): Volume {
+  return { name: MOVER, configMap: { name: mover } }
 }
 
 /** Takes the claim out of a Job that can do without it. */

@@ -38,7 +38,6 @@ export interface Container {
 export interface Volume {
   name: string
   configMap?: { name: string }
-  projected?: { sources: unknown[] }
   persistentVolumeClaim?: { claimName: string }
 }
 

@@ -236,7 +236,7 @@ export const options = {
   },
   quiet: {
     flag: 'quiet',
-    help: 'tell failures only',
+    help: 'of the story, tell failures only; the result still goes to stdout',
   },
   restart: {
     flag: 'restart',

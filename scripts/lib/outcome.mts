@@ -14,7 +14,7 @@ export interface StageOutcome {
   filesMoved?: number
   seconds: number
   /** Of verify: each checkpoint's line. */
-  checkpoints?: readonly { title: string; holds: boolean; sentence: string; next: string; unknown?: string }[]
+  checkpoints?: readonly { title: string; holds: boolean; sentence: string; next: string | null; unknown?: string }[]
 }
 
 /** Why a run that came to its end is no good news. */

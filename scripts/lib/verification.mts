@@ -53,24 +53,30 @@ export function verifyModel(session: Session): Promise<Result> {
     }
     const found = spaces ? await checkSpaces(session, noted) : await checkVolume(session, noted)
     const checkpoints = found.map((one) => ({ ...one, next: withSettingsNamed(one.next, session.settings) }))
-    noted.checkpoints = checkpoints
-    const result = verdict(checkpoints, model, spaces ? 'in Spaces' : 'staged')
+    noted.checkpoints = checkpoints.map((one) => ({ ...one, next: one.next || null }))
+    const all = withSettingsNamed('run make setup-model: it does what is missing, in order', session.settings)
+    const result = verdict(checkpoints, model, spaces ? { state: 'in Spaces' } : { state: 'staged', all })
     const open = checkpoints.filter(({ holds }) => !holds)
     if (open[0]) {
       session.story.failed(
         TITLE,
         `${open.length} of ${checkpoints.length} checkpoints of ${model} do not hold: ${open.map(({ title }) => title).join(', ')}`,
       )
-      const single = spaces || open.length === 1 || open[0].unknown !== undefined
-      const all = single ? open[0].next : 'run make setup-model: it does what is missing, in order'
-      session.story.advice(withSettingsNamed(all, session.settings))
+      if (result.problem) session.story.advice(result.problem.next)
     } else session.story.done(TITLE, `${checkpoints.length} checkpoints hold`)
     return result
   })
 }
 
-/** One line a checkpoint and one for all of them; `state` is what all of them prove of the model. */
-export function verdict(checkpoints: readonly Checkpoint[], model: string, state: string): Result {
+/**
+ * One line a checkpoint and one for all of them. `state` is what all of them prove of the model, `all` what to run where
+ * several do not hold; without it, or where the first could not be looked at, it is what the first one says.
+ */
+export function verdict(
+  checkpoints: readonly Checkpoint[],
+  model: string,
+  { state, all }: { state: string; all?: string },
+): Result {
   const open = checkpoints.filter(({ holds }) => !holds)
   const lines = checkpoints.map(({ holds, title, sentence, next }) =>
     holds ? lineOf('✓', title, sentence) : lineOf('✗', title, `${sentence}; ${next}`),
@@ -82,7 +88,8 @@ export function verdict(checkpoints: readonly Checkpoint[], model: string, state
   const text = [...lines, last].join('\n')
   const [first] = open
   if (!first) return { text }
-  const { title, sentence: detail, next, unknown } = first
+  const { title, sentence: detail, unknown } = first
+  const next = open.length > 1 && unknown === undefined ? (all ?? first.next) : first.next
   return { text, problem: { cause: unknown ?? CAUSES[title] ?? title, detail, next } }
 }
 

@@ -1,7 +1,7 @@
 import { writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { describe, expect } from 'vitest'
-import { type Act, answer, gate, inChunks, stall } from '../local/faults.mts'
+import { type Act, answer, flipByte, gate, inChunks, shorten, stall } from '../local/faults.mts'
 import { makeCertificate, startProxy, startTls } from '../local/gateways.mts'
 import type { HubRepo } from '../local/hub.mts'
 import { seededBytes } from '../local/model.mts'
@@ -29,6 +29,14 @@ def shown(*given):
     print("by volley")
     return body
 volley._receive = shown
+`
+/** Says each answer that was waited for in vain. */
+const COUNT_LATE = `import volley
+class Late(volley.Late):
+    def __init__(self, words):
+        super().__init__(words)
+        print("one was late")
+volley.Late = Late
 `
 const byVolley = ({ log }: MoverEnd) => log.split('\n').filter((line) => line === 'by volley').length
 
@@ -91,7 +99,9 @@ describe.concurrent('many small files', () => {
     ['a server that is busy', /: the answer is 503$/m, answer(503, {}, '<Error><Code>SlowDown</Code></Error>')],
     ['an answer of no known length', /: another length was announced$/m, inChunks()],
     ['an answer that never begins', /: no byte came for 1 s$/m, stall()],
-    ['a body that stalls', /: TimeoutError$/m, stall(100)],
+    ['a body that stalls', /: an answer stopped for 1 s$/m, stall(100)],
+    ['other bytes', /: other bytes came$/m, flipByte(100)],
+    ['a shorter body with a matching length', /: another length was announced$/m, shorten(100)],
   ])('%s: what is left is asked for with more care', async ([, says, act], { newRig }) => {
     const rig = await newRig({ models: [model] })
     rig.stage(model)
@@ -101,6 +111,25 @@ describe.concurrent('many small files', () => {
     expect(log).toMatch(/^asking with more care for \d+ files?\b/m)
     expect(log).toMatch(says)
     expect(Math.max(...reads.values()), 'requests a file').toBeLessThanOrEqual(2)
+    await rig.expectDownloaded(model)
+  })
+
+  test.for([
+    ['bodies that stall', stall(100), false],
+    ['answers that do not begin', stall(), false],
+    ['answers that do not begin, over TLS', stall(), true],
+  ] as const)('many %s are not waited for one after the other', async ([, act, secure], { newRig, onTestFinished }) => {
+    const rig = await newRig({ models: [model] })
+    rig.stage(model)
+    const certificate = makeCertificate(python)
+    const front = await startTls(rig.spaces.url, certificate)
+    onTestFinished(() => front.close())
+    const bundle = path.join(rig.dir, 'ca.pem')
+    await writeFile(bundle, certificate.cert)
+    for (const name of NAMES) rig.spaces.faults.add({ match: spacesReads(name), times: 1, act })
+    const env = secure ? { ENDPOINT: front.url, SSL_CERT_FILE: bundle } : {}
+    const { log } = await rig.mustRun('download', { patch: `${impatient()}\n${COUNT_LATE}`, env })
+    expect(log.match(/^one was late$/gm), log).toHaveLength(1)
     await rig.expectDownloaded(model)
   })
 
@@ -124,7 +153,7 @@ describe.concurrent('many small files', () => {
     const act = answer(503, { 'retry-after': '300' }, '<Error><Code>SlowDown</Code></Error>')
     rig.spaces.faults.add({ match: spacesReads(NAMES[40] ?? ''), times: 1, act })
     const running = rig.startMover('download')
-    await running.says(/^asking with more care for \d+ files in 300\.0 s, .*: the answer is 503$/m)
+    await running.says(/^asking with more care for \d+ files in 300\.\d s, .*: the answer is 503$/m)
     running.kill('SIGTERM')
     expect((await running.end).code).toBe(143)
   })

@@ -93,6 +93,12 @@ describe('before the first change', () => {
     expect(lastLine(said)).toContain('make fix-pvc')
   })
 
+  test('a buffer that the pods cannot hold', async () => {
+    const said = await setup({ MOVER_BUFFER: '2Gi' })
+    expect(said).toMatch(/a buffer of 2Gi does not fit into the memory of Job model-download-nfs-\S+, at most 2Gi$/m)
+    expect(lastLine(said)).toContain('--memory')
+  })
+
   test('more memory than any node has', async () => {
     // A limit alone keeps the manifest's request: so a class of nodes is taken away instead, on the stand-in.
     if (real) return

@@ -69,6 +69,13 @@ test('machines are told what was proved, what does not hold, and of a repair as 
   expect((stages as StageDocument[]).map(({ stage }) => stage)).toEqual(['preflight', 'to NFS', 'verify'])
 })
 
+test('where several checkpoints do not hold, machines and people are told the same way out', async () => {
+  const { code, stdout, stderr } = await world.run('verify', ['--model', 'acme/other', '--json'])
+  expect(code, stderr).toBe(1)
+  expect(JSON.parse(stdout)).toMatchObject({ cause: 'checkpoint-files', next: lastLine(stderr).trim() })
+  expect(lastLine(stderr)).toContain('make setup-model MODEL=acme/other')
+})
+
 test.each([
   ['verify', []],
   ['verify', ['--json']],

@@ -220,7 +220,9 @@ describe.each(KINDS)('the manifest of %s, as it is applied by hand', (kind) => {
     expect(pod.volumes).toEqual([
       {
         name: 'mover',
-        projected: { sources: [{ configMap: { name: 'model-mover' } }, { configMap: { name: 'model-mover-verbs' } }] },
+        projected: {
+          sources: [{ configMap: { name: 'model-mover-base' } }, { configMap: { name: 'model-mover-verbs' } }],
+        },
       },
       ...(volume ? [{ name: 'models', persistentVolumeClaim: { claimName: 'model-nfs-pvc' } }] : []),
     ])
