@@ -369,7 +369,7 @@ class Download:
     # --- small files ---
 
     def _carry_small(self, files: list[File]) -> set[File]:
-        """Writes many, then makes them last, then puts them in place: the waits for the disk overlap.
+        """Opens many, writes them, then makes them last and puts them in place: the waits for the disk overlap.
 
         Gives those that another run is writing. They are left for later: who waits must hold nothing the other waits for.
         """
@@ -386,14 +386,21 @@ class Download:
                 if reason is not None:
                     self._rest(left, reason)
                 lanes.map(self._write_small, left + [small for small in missing if small.file.size > MOST_BYTES])
-                lanes.map(_sync, ours)
-                placed = zip(
-                    ours, lanes.map(lambda small: self._volume.place(small.file, small.descriptor), ours), strict=True
-                )
+                placed = zip(ours, lanes.map(self._finish_small, ours), strict=True)
                 marks = {small.file: mark for small, mark in placed if mark is not None}
                 self._prove_small(marks)
                 busy |= set(batch) - marks.keys()
         return busy
+
+    def _finish_small(self, small: Small) -> Mark | None:
+        """None when another run took the partial away."""
+        with naming(small.file.path):
+            try:
+                os.fsync(small.descriptor)
+            except OSError:
+                os.ftruncate(small.descriptor, 0)
+                raise
+        return self._volume.place(small.file, small.descriptor)
 
     def _rest(self, left: list[Small], reason: Missed) -> None:
         """Says why not all came, and leaves Spaces alone as behind any other failure."""
@@ -598,15 +605,6 @@ def _raise_open_files(count: int) -> None:
         resource.setrlimit(
             resource.RLIMIT_NOFILE, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard)
         )
-
-
-def _sync(small: Small) -> None:
-    with naming(small.file.path):
-        try:
-            os.fsync(small.descriptor)
-        except OSError:
-            os.ftruncate(small.descriptor, 0)
-            raise
 
 
 def _ignore(piece: memoryview) -> None:
