@@ -194,7 +194,7 @@ test('a quota that takes no pod', async () => {
 })
 
 test('more memory than the limit', async () => {
-  const running = uploads.start('oom', ['--memory', '100Mi', '--buffer', '64Mi'])
+  const running = uploads.start('oom', ['--memory', '100Mi', '--buffer', '96Mi'])
   await podOnce(world, jobOf('oom'), () => true)
   await uploads.patchJob('oom', { backoffLimit: 0 })
   await expectSaidSoon({ running, visible: () => uploads.podHasFailed('oom'), says: /✗ .*memory limit of 100Mi/ })
