@@ -206,7 +206,7 @@ class Download:
         for path in self._volume.folders_at(file.path for file in missing):
             self._volume.clear_place(path)
         try:
-            busy = self._carry_small([file for file in missing if file.size <= SMALL])
+            busy = self._carry_small(_spread([file for file in missing if file.size <= SMALL]))
             self._carry_large([file for file in missing if file.size > SMALL or file in busy])
         except Failure as failure:
             unreadable = self._unreadable - set(self._proved)
@@ -605,6 +605,17 @@ def _raise_open_files(count: int) -> None:
         resource.setrlimit(
             resource.RLIMIT_NOFILE, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard)
         )
+
+
+def _spread(files: list[File]) -> list[File]:
+    """The files of each folder as far apart as can be: a folder takes in one file at a time, and the others would wait for it."""
+    before: Counter[str] = Counter()
+    turns: dict[File, int] = {}
+    for file in files:
+        folder = os.path.dirname(file.path)
+        turns[file] = before[folder]
+        before[folder] += 1
+    return sorted(files, key=turns.__getitem__)
 
 
 def _ignore(piece: memoryview) -> None:

@@ -1,4 +1,5 @@
-"""DigitalOcean Spaces, or any S3: botocore speaks the control calls and signs; urllib3 moves the bytes.
+"""DigitalOcean Spaces, or any S3: botocore speaks the control calls and signs; urllib3 moves the bytes, those of many small
+objects http.client (volley.py).
 
 Checksums of newer SDKs are switched off (`when_required`): Ceph RGW, on which Spaces is built, refuses their trailers
 over https. Instead every body goes out under its own SHA-256 (x-amz-content-sha256), which the server checks.
