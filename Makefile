@@ -88,7 +88,7 @@ lint: node_modules/.package-lock.json .venv/.installed ## check the style
 # All that is missing at once, before anything is installed.
 .PHONY: .needed
 .needed:
-	@scripts/need node npm kubectl envsubst $$(command -v python3.11 >/dev/null || echo python3)
+	@scripts/need node npm kubectl envsubst python3
 
 node_modules/.package-lock.json: package-lock.json
 	@scripts/need node npm
@@ -100,7 +100,7 @@ node_modules/.package-lock.json: package-lock.json
 
 # The pods' own Python where it is there: the mover is tested on what it runs on.
 .venv/.installed: k8s/mover/requirements.txt test/requirements.txt
-	@command -v python3.11 >/dev/null || scripts/need python3
+	@scripts/need python3
 	@echo 'installing the packages of the mover and of its tests into .venv' >&2
 	@$$(command -v python3.11 || command -v python3) -m venv .venv
 	@.venv/bin/pip install --quiet --disable-pip-version-check --requirement k8s/mover/requirements.txt --requirement test/requirements.txt

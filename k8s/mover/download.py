@@ -452,18 +452,15 @@ class Download:
 
     def _write_small(self, small: Small) -> None:
         """One that did not come with the others."""
-        file = small.file
+        file, stored = small.file, self._listing.objects[small.file.path]
         body = memoryview(bytearray(file.size))
-        self._fetch_small(file, body)
-        while not self._take_small(small, body):
-            self._fetch_small(file, body)
-
-    def _fetch_small(self, file: File, body: memoryview) -> None:
-        stored = self._listing.objects[file.path]
-        try:
-            retry(lambda: self._fetch(file, stored, 0, body, _ignore), self._stop)
-        except Gone as error:
-            raise self._changed(file) from error
+        taken = False
+        while not taken:
+            try:
+                retry(lambda: self._fetch(file, stored, 0, body, _ignore), self._stop)
+            except Gone as error:
+                raise self._changed(file) from error
+            taken = self._take_small(small, body)
 
     # --- large files ---
 

@@ -56,13 +56,13 @@ export function verifyModel(session: Session): Promise<Result> {
     noted.checkpoints = checkpoints.map((one) => ({ ...one, next: one.next || null }))
     const all = withSettingsNamed('run make setup-model: it does what is missing, in order', session.settings)
     const result = verdict(checkpoints, model, spaces ? { state: 'in Spaces' } : { state: 'staged', all })
-    const open = checkpoints.filter(({ holds }) => !holds)
-    if (open[0]) {
+    if (result.problem) {
+      const open = checkpoints.filter(({ holds }) => !holds).map(({ title }) => title)
       session.story.failed(
         TITLE,
-        `${open.length} of ${checkpoints.length} checkpoints of ${model} do not hold: ${open.map(({ title }) => title).join(', ')}`,
+        `${open.length} of ${checkpoints.length} checkpoints of ${model} do not hold: ${open.join(', ')}`,
       )
-      if (result.problem) session.story.advice(result.problem.next)
+      session.story.advice(result.problem.next)
     } else session.story.done(TITLE, `${checkpoints.length} checkpoints hold`)
     return result
   })

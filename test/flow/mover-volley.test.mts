@@ -6,7 +6,7 @@ import { makeCertificate, startProxy, startTls } from '../local/gateways.mts'
 import type { HubRepo } from '../local/hub.mts'
 import { seededBytes } from '../local/model.mts'
 import type { SpacesRequest } from '../local/spaces.mts'
-import { impatient, type MoverEnd, QUICK, type Rig, spacesReads, test } from './mover.mts'
+import { test as base, impatient, type MoverEnd, QUICK, type Rig, spacesReads } from './mover.mts'
 
 const COUNT = 90
 const model: HubRepo = {
@@ -19,6 +19,16 @@ const model: HubRepo = {
 const NAMES = model.files.map(({ path: name }) => name)
 const [FIRST = ''] = NAMES
 const python = path.resolve(import.meta.dirname, '../../.venv/bin')
+
+/** Puts TLS before Spaces; gives the environment that leads there. */
+const test = base.extend('secure', ({ onTestFinished }) => async (rig: Rig) => {
+  const certificate = makeCertificate(python)
+  const front = await startTls(rig.spaces.url, certificate)
+  onTestFinished(() => front.close())
+  const bundle = path.join(rig.dir, 'ca.pem')
+  await writeFile(bundle, certificate.cert)
+  return { ENDPOINT: front.url, SSL_CERT_FILE: bundle }
+})
 
 /** Says each body that came by volley. */
 const SHOW = `${QUICK}
@@ -72,15 +82,10 @@ describe.concurrent('many small files', () => {
     expect(byVolley(end)).toBe(COUNT)
   })
 
-  test('over TLS as well', async ({ newRig, onTestFinished }) => {
+  test('over TLS as well', async ({ newRig, secure }) => {
     const rig = await newRig({ models: [model] })
     rig.stage(model)
-    const certificate = makeCertificate(python)
-    const front = await startTls(rig.spaces.url, certificate)
-    onTestFinished(() => front.close())
-    const bundle = path.join(rig.dir, 'ca.pem')
-    await writeFile(bundle, certificate.cert)
-    const end = await rig.mustRun('download', { patch: SHOW, env: { ENDPOINT: front.url, SSL_CERT_FILE: bundle } })
+    const end = await rig.mustRun('download', { patch: SHOW, env: await secure(rig) })
     expect(byVolley(end)).toBe(COUNT)
     await rig.expectDownloaded(model)
   })
@@ -118,16 +123,11 @@ describe.concurrent('many small files', () => {
     ['bodies that stall', stall(100), false],
     ['answers that do not begin', stall(), false],
     ['answers that do not begin, over TLS', stall(), true],
-  ] as const)('many %s are not waited for one after the other', async ([, act, secure], { newRig, onTestFinished }) => {
+  ] as const)('many %s are not waited for one after the other', async ([, act, overTls], { newRig, secure }) => {
     const rig = await newRig({ models: [model] })
     rig.stage(model)
-    const certificate = makeCertificate(python)
-    const front = await startTls(rig.spaces.url, certificate)
-    onTestFinished(() => front.close())
-    const bundle = path.join(rig.dir, 'ca.pem')
-    await writeFile(bundle, certificate.cert)
     for (const name of NAMES) rig.spaces.faults.add({ match: spacesReads(name), times: 1, act })
-    const env = secure ? { ENDPOINT: front.url, SSL_CERT_FILE: bundle } : {}
+    const env = overTls ? await secure(rig) : {}
     const { log } = await rig.mustRun('download', { patch: `${impatient()}\n${COUNT_LATE}`, env })
     expect(log.match(/^one was late$/gm), log).toHaveLength(1)
     await rig.expectDownloaded(model)

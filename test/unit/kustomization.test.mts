@@ -27,6 +27,6 @@ test.each(generators)('$name fits into the annotation in which kubectl apply kee
   const data = Object.fromEntries(one.files.map((name) => [name, readFileSync(path.join(folder, name), 'utf8')]))
   // Go writes these as \u003c and so on; behind the data come the object's name, namespace and labels.
   const written = JSON.stringify(data).replace(/[<>&\u2028\u2029]/g, '\\u0000')
-  const rest = 512
+  const rest = 1024
   expect(Buffer.byteLength(written) + rest, 'all annotations of an object').toBeLessThan(256 * 1024)
 })

@@ -45,6 +45,7 @@ describe.each(KINDS)('%s', (kind) => {
     const { job } = await render(kind, '--pvc', 'theirs')
     const volumes = job.spec.template.spec.volumes ?? []
     expect(volumes[0]).toEqual({ name: 'mover', configMap: { name: 'model-mover-0123456789' } })
+    expect(volumes.map(({ configMap }) => configMap?.name).filter(Boolean)).toEqual(['model-mover-0123456789'])
     const claims = volumes.flatMap(({ persistentVolumeClaim }) => persistentVolumeClaim?.claimName ?? [])
     expect(claims).toEqual(kind.endsWith('spaces') ? [] : ['theirs'])
   })
