@@ -9,12 +9,13 @@ import threading
 from collections.abc import Set
 from dataclasses import dataclass
 
+from download_journal import JOURNAL, RETIRED, DownloadJournal
 from evidence import DOWNLOAD_SENTINEL, PARTIAL, Evidence, accept_evidence
 from failure import Failure
 from progress import Progress, counted, human
 from settings import Settings
 from verify import named
-from volume import JOURNAL, RETIRED, Volume
+from volume import Volume
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class Clean:
         self._settings = settings
         self._progress = progress
         self._volume = Volume(settings.models_dir, settings.model)
+        self._journal = DownloadJournal(self._volume)
 
     def run(self) -> dict[str, object]:
         """Looks, and removes when that is confirmed; gives the termination message's fields. Raises Failure."""
@@ -80,7 +82,7 @@ class Clean:
     def _look(self) -> Holding:
         found = self._volume.read(DOWNLOAD_SENTINEL)
         evidence = read_evidence(found[0] if found else None, DOWNLOAD_SENTINEL, self._settings.model)
-        listed = self._volume.journal_paths()
+        listed = self._journal.paths()
         listed |= {file.path for file in evidence.files} if evidence else set()
         there = set(self._volume.files())
         # Only a partial of what is listed: a model `org` would otherwise take those of `org/name` for its own.
@@ -99,7 +101,7 @@ class Clean:
     def _remove(self, holding: Holding) -> None:
         volume = self._volume
         if holding.evidence:
-            volume.retire_evidence()
+            self._journal.retire_evidence()
         elif holding.listed:
             volume.remove(DOWNLOAD_SENTINEL)
             volume.sync_folder(volume.folder)
@@ -117,8 +119,7 @@ class Clean:
         for folder in sorted({(volume.folder / path).parent for path in holding.files}):
             if folder.is_dir():
                 volume.sync_folder(folder)
-        volume.remove(RETIRED)
-        volume.remove(JOURNAL)
+        self._journal.remove()
         volume.remove_empty()
 
 

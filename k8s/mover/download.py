@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from hashlib import sha256 as hash_sha256
 
 from digest import Sha256
+from download_journal import DownloadJournal
 from evidence import (
     DOWNLOAD_SENTINEL,
     PARTIAL,
@@ -21,6 +22,7 @@ from evidence import (
 from failure import Again, Failure, Stopped
 from lanes import Lanes
 from ledger import Ledger
+from mark import Mark, is_newer
 from partial import STEP, PartialSink, Taken, WrongBytes, hash_stored, write_at
 from progress import Progress, counted, human
 from retry import backoff, retry
@@ -30,7 +32,7 @@ from spaces import UNREADABLE, Gone, Listing, Spaces, Stored
 from spaces_copy import SpacesCopy
 from verify import check_revision
 from volley import MOST_BYTES, Get, Missed, Volley
-from volume import JOURNAL, RETIRED, Mark, Volume, is_newer, naming
+from volume import Volume, naming
 from web import Web
 from window import Transfer, Window, part_size
 
@@ -68,6 +70,7 @@ class Download:
         self._spaces = Spaces(settings, Web(stop), stop)
         self._copy = SpacesCopy(self._spaces, settings)
         self._volume = Volume(settings.models_dir, settings.model)
+        self._journal = DownloadJournal(self._volume)
         self._lock = threading.Lock()
         # Each proved file as it was then, and each that was hashed and found to hold other bytes.
         self._proved: dict[str, Mark] = {}
@@ -131,7 +134,7 @@ class Download:
         self, old: Evidence | None, written: os.stat_result | None
     ) -> tuple[set[str], list[tuple[File, Mark]]]:
         """Marks what is proved; gives every path that was ever ours, and the old files that still are as they were proved."""
-        proofs, known = self._volume.read_journal()
+        proofs, known = self._journal.read()
         unchanged: list[tuple[File, Mark]] = []
         for file in old.files if old and written else ():
             known.add(file.path)
@@ -177,20 +180,20 @@ class Download:
         self._volume.make_parents(DOWNLOAD_SENTINEL)
         # Only what does not stand there yet: every pod of the Job writes to the same journal. What this run does not
         # trust, the next one must not either: it may be no repair.
-        proofs, journaled = self._volume.read_journal()
+        proofs, journaled = self._journal.read()
         trusted = {} if self._settings.repair else {file.path: (file, mark) for file, mark in unchanged}
         bare = ((known | wanted) - journaled) | (proofs.keys() - trusted.keys())
         unsaid = [claim for path, claim in trusted.items() if proofs.get(path) != claim]
         ours = [(File(path, 0, ""), None) for path in sorted(bare)]
         try:
-            self._volume.append_journal([*ours, *unsaid], begun=self._identity)
+            self._journal.append([*ours, *unsaid], begun=self._identity)
         except Failure as failure:
             if failure.cause != "no-space" or not gone:
                 raise
             # The room that was found is what goes.
-            self._volume.retire_evidence()
+            self._journal.retire_evidence()
             self._remove(gone)
-            self._volume.append_journal([*ours, *unsaid], begun=self._identity)
+            self._journal.append([*ours, *unsaid], begun=self._identity)
         self._volume.remove(DOWNLOAD_SENTINEL)
         self._volume.sync_folder(self._volume.folder)
         self._progress.hash(sum(file.size for file in self._evidence.files if file.path in self._proved))
@@ -300,7 +303,7 @@ class Download:
         if mark is not None:
             self._refuted[file.path] = mark
             with self._lock:
-                self._volume.append_journal([(file, None)])
+                self._journal.append([(file, None)])
         print(f"{file.path} on the volume {'holds other bytes' if digest else 'cannot be read'}", flush=True)
         self._progress.hash(-file.size if digest else 0)
         return False
@@ -326,7 +329,7 @@ class Download:
         with self._lock:
             new = file.path not in self._proved
             self._proved[file.path] = mark
-            self._volume.append_journal([(file, mark)])
+            self._journal.append([(file, mark)])
         if new:
             self._progress.finish()
 
@@ -350,12 +353,11 @@ class Download:
         self._discard_partials(set())
         # Another run's journal knows which files it has still to remove.
         if self._is_last():
-            self._volume.remove(RETIRED)
-            self._volume.remove(JOURNAL)
+            self._journal.remove()
 
     def _is_last(self) -> bool:
         """Whether no run for other evidence, alive or killed, has begun to change the model since."""
-        return self._volume.begun() in (None, self._identity)
+        return self._journal.begun() in (None, self._identity)
 
     def _discard_partials(self, kept: set[str]) -> None:
         """What killed runs left, of earlier commits too; a run that is alive holds its own."""
@@ -412,7 +414,7 @@ class Download:
 
     def _prove_small(self, marks: dict[File, Mark]) -> None:
         with self._lock:
-            self._volume.append_journal(list(marks.items()))
+            self._journal.append(list(marks.items()))
             self._proved.update({file.path: mark for file, mark in marks.items()})
         self._progress.finish(len(marks))
 

@@ -9,7 +9,8 @@ from contextlib import suppress
 from digest import Sha256
 from evidence import File
 from failure import Again, Failure
-from volume import Mark, Volume, naming
+from mark import Mark
+from volume import Volume, naming
 from window import Part, Transfer
 
 # Written this often, so that the page cache of a small pod never fills with dirty pages and the last fsync is short.

@@ -9,10 +9,11 @@ import threading
 
 from evidence import DOWNLOAD_SENTINEL, Evidence, File, NotEvidence, demand_evidence
 from failure import Failure, Stopped
+from mark import Mark, is_newer
 from partial import drop_cache, hash_descriptor
 from progress import Progress
 from settings import Settings
-from volume import Mark, Volume, is_newer, naming
+from volume import Volume, naming
 
 NAMED = 12
 MEND = {

@@ -1,42 +1,18 @@
-"""The model's folder on the volume: safe paths, errors with a cause, and what a killed run left there.
-
-While hop 2 works, `.download-journal` holds one JSON line for every file that was proved (with the time the file had
-then) and for every path that was ever ours, so that a killed run is cheap to take up. It goes when the evidence is there.
-On a full volume, which takes no such line, the paths stand in evidence that was put out of force by a rename.
-"""
+"""The model's folder on the volume: safe paths, errors with a cause, and what a killed run left there."""
 
 import errno
 import fcntl
-import json
 import os
 import secrets
 import stat
 import threading
 from collections.abc import Container, Iterable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import astuple, dataclass
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from evidence import (
-    DOWNLOAD_SENTINEL,
-    EVIDENCE_BYTES,
-    LISTED_BYTES,
-    PARTIAL,
-    File,
-    NotEvidence,
-    demand_evidence,
-    is_reserved,
-    objection,
-)
+from evidence import EVIDENCE_BYTES, PARTIAL, File, is_reserved
 from failure import Failure
-
-JOURNAL = ".download-journal"
-RETIRED = ".download-removed"
-# That of 100,000 files takes a tenth of it.
-JOURNAL_BYTES = 256 * 2**20
-# More than any line of ours: the longest path, escaped.
-LINE_BYTES = 2**16
+from mark import Mark
 
 _CAUSES = {
     errno.ENOSPC: "no-space",
@@ -67,39 +43,12 @@ def naming(path: object) -> Iterator[None]:
         raise Failure(cause, f"{path} on the volume: {error.strerror or error}") from error
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """What tells whether a file is still the one that was hashed: size in bytes, mtime in ns, inode, ctime in ns.
-
-    The server sets the ctime, and nobody can put it back. A rename sets it too: the mark is taken behind that.
-    """
-
-    size: int
-    mtime_ns: int
-    inode: int
-    ctime_ns: int
-
-    @classmethod
-    def of(cls, status: os.stat_result) -> "Mark":
-        """The mark in a file's status."""
-        return cls(status.st_size, status.st_mtime_ns, status.st_ino, status.st_ctime_ns)
-
-
-def is_newer(status: os.stat_result, document: os.stat_result) -> bool:
-    """Whether a file may have changed since a document that speaks of it was written; all of it by the server's clock.
-
-    A file's ctime tells a change behind a mtime that was put back. The document's is no yardstick: chown -R and the like
-    make it newer than every change before them.
-    """
-    return max(status.st_mtime_ns, status.st_ctime_ns) > min(document.st_mtime_ns, document.st_ctime_ns)
-
-
 class Volume:
     """One model's folder. Paths are relative to it and come from evidence, so that they cannot leave it by name."""
 
     def __init__(self, root: Path, model: str) -> None:
         self._root = root
-        self._model = model
+        self.model = model
         self.folder = root / model
         # The partials that this run has locked, as they were when it last showed that it lives.
         self._held: dict[str, Mark | None] = {}
@@ -109,7 +58,7 @@ class Volume:
         """A document's bytes and status, or None when it is not there; no bytes where it is too large to be one."""
         with naming(name):
             try:
-                with open(self.folder / name, "rb", opener=_open_file) as file:
+                with open(self.folder / name, "rb", opener=open_file) as file:
                     status = os.fstat(file.fileno())
                     return file.read() if status.st_size <= EVIDENCE_BYTES else b"", status
             except FileNotFoundError:
@@ -118,7 +67,7 @@ class Volume:
     def open(self, path: str) -> int:
         """Opens a file for reading."""
         with naming(path):
-            return _open_file(self.folder / path, os.O_RDONLY)
+            return open_file(self.folder / path, os.O_RDONLY)
 
     def status(self, path: str) -> os.stat_result | None:
         """lstat of a path, or None when it is not there. Raises Failure where a link stands for one of its folders."""
@@ -165,7 +114,7 @@ class Volume:
         """
         # By hand, not by Path: this is asked of each folder at every look.
         walked = str(self._root)
-        for segment in f"{self._model}/{path}".split("/")[:-1]:
+        for segment in f"{self.model}/{path}".split("/")[:-1]:
             walked = f"{walked}/{segment}"
             with naming(path):
                 try:
@@ -291,7 +240,7 @@ class Volume:
 
     def _open_locked(self, name: str, flags: int) -> int | None:
         while True:
-            descriptor = _open_file(f"{self.folder}/{name}", os.O_RDWR | flags)
+            descriptor = open_file(f"{self.folder}/{name}", os.O_RDWR | flags)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -389,101 +338,6 @@ class Volume:
         """Files that neither the evidence lists nor this tool owns."""
         return sorted(path for path in self.files() if path not in known and not is_reserved(path))
 
-    # --- journal ---
-
-    def append_journal(self, files: list[tuple[File, Mark | None]], *, begun: str = "") -> None:
-        """Adds proved files (with a mark), or paths that are ours and proved no more (without).
-
-        `begun` says which evidence a run is after.
-        """
-        lines = [json.dumps({"begun": begun})] if begun else []
-        lines += [
-            json.dumps(
-                {
-                    "path": f.path,
-                    "size": f.size,
-                    "sha256": f.sha256,
-                    "mark": astuple(m) if m else None,
-                }
-            )
-            for f, m in files
-        ]
-        with naming(JOURNAL), open(self.folder / JOURNAL, "ab", opener=_open_file) as journal:
-            # A line of its own: the one before may have been torn by a kill.
-            journal.write(("\n" + "\n".join(lines) + "\n").encode())
-            journal.flush()
-            os.fsync(journal.fileno())
-
-    def read_journal(self) -> tuple[dict[str, tuple[File, Mark]], set[str]]:
-        """Proved files by path with their marks, and all paths that were ever ours. A later line of a path counts."""
-        proved: dict[str, tuple[File, Mark]] = {}
-        known: set[str] = set()
-        for file, mark in self._journal_files(known):
-            proved.pop(file.path, None)
-            if mark is not None:
-                proved[file.path] = (file, mark)
-        return proved, known
-
-    def retire_evidence(self) -> None:
-        """Puts the evidence out of force without losing its paths, and without a byte of room."""
-        with naming(DOWNLOAD_SENTINEL), suppress(FileNotFoundError):
-            os.replace(self.folder / DOWNLOAD_SENTINEL, self.folder / RETIRED)
-        self.sync_folder(self.folder)
-
-    def journal_paths(self) -> set[str]:
-        """The paths alone, for a quarter of the memory."""
-        known: set[str] = set()
-        for _ in self._journal_files(known):
-            continue
-        return known
-
-    def _journal_files(self, known: set[str]) -> Iterator[tuple[File, Mark | None]]:
-        """Adds every path to `known`; refuses more of them than the evidence of two commits can list."""
-        retired = self.read(RETIRED)
-        if retired is not None:
-            with suppress(NotEvidence):
-                known.update(file.path for file in demand_evidence(retired[0], self._model).files)
-        listed = 0
-        for entry in self._journal_entries():
-            try:
-                file = File(str(entry["path"]), int(entry["size"]), str(entry["sha256"]))
-                mark = Mark(*entry["mark"]) if entry["mark"] else None
-            except (ValueError, KeyError, TypeError, OverflowError):
-                continue
-            if file.path not in known and not objection(file.path):
-                known.add(file.path)
-                listed += LISTED_BYTES + len(file.path)
-            if listed > 2 * EVIDENCE_BYTES:
-                raise Failure("volume-obstacle", f"{JOURNAL} on the volume lists more files than evidence can")
-            if file.path in known:
-                yield file, mark
-
-    def begun(self) -> str | None:
-        """Which evidence the run that began last is after; None where the journal does not say."""
-        last: str | None = None
-        for entry in self._journal_entries():
-            if isinstance(entry, dict) and isinstance(entry.get("begun"), str):
-                last = entry["begun"]
-        return last
-
-    def _journal_entries(self) -> Iterator[Any]:
-        """A line at a time: what the journal knows must not be lost for its size. Torn lines are passed over."""
-        with naming(JOURNAL):
-            try:
-                with open(self.folder / JOURNAL, "rb", opener=_open_file) as journal:
-                    size = os.fstat(journal.fileno()).st_size
-                    if size > JOURNAL_BYTES:
-                        raise Failure(
-                            "volume-obstacle", f"{JOURNAL} on the volume is no journal of this tool: {size} B"
-                        )
-                    while line := journal.readline(LINE_BYTES):
-                        try:
-                            yield json.loads(line)
-                        except (ValueError, RecursionError):
-                            continue
-            except FileNotFoundError:
-                return
-
 
 def _remove_empty(folder: Path, top: Path) -> None:
     """Removes a folder and those above it, below `top`, up to the first in which something is."""
@@ -499,7 +353,7 @@ def _remove_empty(folder: Path, top: Path) -> None:
         folder = folder.parent
 
 
-def _open_file(path: str | Path, flags: int) -> int:
+def open_file(path: str | Path, flags: int) -> int:
     """Opens a regular file and nothing else: a link may lead out of the model, and whoever opens a pipe waits for ever."""
     descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o644)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):

@@ -364,6 +364,7 @@ test('of a partial whose end a lost node had not written, only the end is fetche
 /** For `patch`: does something in place of writing the evidence, with \`self\`, \`write()\` and \`rot(name, text)\`. */
 const writing = (lines: string) => `
 import json, volume
+from download_journal import DownloadJournal
 write_document = volume.Volume.write_document
 def patched(self, name, body):
     def write():
@@ -385,7 +386,7 @@ describe.concurrent('while the evidence is written, it is true or not there', ()
     ['the same bytes come again and again', 'write()\nrot("config.json")', 'keep being replaced'],
     [
       'another run begins',
-      'write()\nself.append_journal([], begun="f" * 64)',
+      'write()\nDownloadJournal(self).append([], begun="f" * 64)',
       'another run began to write other files of acme/evident',
     ],
   ])('%s', async ([, lines = '', words], { newRig }) => {

@@ -137,7 +137,7 @@ test('what a repair that ends before its time found wrong, the next run does not
 test('a journal that lists more files than the evidence of two commits is refused', async () => {
   const line = (index: number) => `{"path": "${index}", "size": 0, "sha256": "", "mark": null}\n`
   await appendFile(rig.file(JOURNAL), Array.from({ length: 20 }, (_, index) => line(index)).join(''))
-  const end = await forks.run('download', { patch: 'import volume; volume.EVIDENCE_BYTES = 1000' })
+  const end = await forks.run('download', { patch: 'import download_journal; download_journal.EVIDENCE_BYTES = 1000' })
   expect(end, end.log).toMatchObject({ status: 64, message: { cause: 'volume-obstacle' } })
   expect(end.message?.detail).toContain('lists more files')
   await expectMended()
