@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from download_journal import JOURNAL, RETIRED, DownloadJournal
 from evidence import DOWNLOAD_SENTINEL, PARTIAL, Evidence, accept_evidence
 from failure import Failure
+from partials import Partials
 from progress import Progress, counted, human
 from settings import Settings
 from verify import named
@@ -65,6 +66,7 @@ class Clean:
         self._progress = progress
         self._volume = Volume(settings.models_dir, settings.model)
         self._journal = DownloadJournal(self._volume)
+        self._partials = Partials(self._volume)
 
     def run(self) -> dict[str, object]:
         """Looks, and removes when that is confirmed; gives the termination message's fields. Raises Failure."""
@@ -111,7 +113,7 @@ class Clean:
         for path in holding.leftovers:
             # A run in another cluster may be alive: it holds its partials.
             if PARTIAL.search(path):
-                volume.discard(path)
+                self._partials.discard(path)
             elif path not in (JOURNAL, RETIRED):
                 volume.remove(path)
         for path in {os.path.dirname(path): path for path in holding.listed}.values():

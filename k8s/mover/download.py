@@ -1,15 +1,14 @@
 """Hop 2: what the evidence in Spaces lists, written to the volume and proved on its way, with the same evidence last."""
 
 import os
-import resource
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256 as hash_sha256
 
+from descriptor import STEP, hash_stored, write_at
 from digest import Sha256
 from download_journal import DownloadJournal
 from evidence import (
@@ -23,7 +22,8 @@ from failure import Again, Failure, Stopped
 from lanes import Lanes
 from ledger import Ledger
 from mark import Mark, is_newer
-from partial import STEP, PartialSink, Taken, WrongBytes, hash_stored, write_at
+from partial_sink import PartialSink, Taken, WrongBytes
+from partials import Partials, allow_open_files
 from progress import Progress, counted, human
 from retry import backoff, retry
 from selection import DEFAULT_EXCLUDE
@@ -43,12 +43,6 @@ HASH_LANES = 2
 BATCH = 512
 TAKEN_MOST = 3
 ROUNDS = 3
-# A lock whose holder shows no life for this long belongs to nobody that could finish, and how often this run shows its own:
-# it may hash for hours, or wait as long as Spaces asks for, before it writes the next byte of what it has locked.
-HELD_SECONDS = 600.0
-LIFE_SECONDS = 30.0
-# How often the lock of another live run is tried again.
-LOCK_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -71,6 +65,7 @@ class Download:
         self._copy = SpacesCopy(self._spaces, settings)
         self._volume = Volume(settings.models_dir, settings.model)
         self._journal = DownloadJournal(self._volume)
+        self._partials = Partials(self._volume)
         self._lock = threading.Lock()
         # Each proved file as it was then, and each that was hashed and found to hold other bytes.
         self._proved: dict[str, Mark] = {}
@@ -171,12 +166,12 @@ class Download:
         folders = {os.path.dirname(file.path): file.path for file in missing}.values()
         for path in folders:
             self._volume.check_parents(path, removed=gone)
-        self._discard_partials({self._volume.partial(file) for file in missing})
+        self._discard_partials({self._partials.name(file) for file in missing})
         for path in self._volume.folders_at(file.path for file in missing):
             self._volume.check_place(path, removed=gone)
         candidates = self._candidates(missing)
         self._check_space([file for file in missing if file not in candidates], gone)
-        threading.Thread(target=self._show_life, name="life", daemon=True).start()
+        self._partials.show_life(self._stop)
         self._volume.make_parents(DOWNLOAD_SENTINEL)
         # Only what does not stand there yet: every pod of the Job writes to the same journal. What this run does not
         # trust, the next one must not either: it may be no repair.
@@ -230,13 +225,6 @@ class Download:
             print(f"removing {path}: it was of an earlier commit or filter", flush=True)
             self._volume.remove(path)
 
-    def _show_life(self) -> None:
-        while not self._stop.wait(LIFE_SECONDS):
-            try:
-                self._volume.show_life()
-            except Failure as failure:
-                print(f"could not show other runs that this one lives: {failure.detail}", flush=True)
-
     def _write_evidence(self, replaced: bytes | None = None) -> None:
         """Writes it, and takes it back where the files behind it are not those that were proved, or another run has begun.
 
@@ -248,7 +236,7 @@ class Download:
             standing = self._volume.read(DOWNLOAD_SENTINEL)
             if standing is not None and standing[0] not in (self._body, replaced):
                 raise Failure("volume-io", f"another run finished {self._evidence.model} meanwhile", next=alone)
-            self._volume.write_document(DOWNLOAD_SENTINEL, self._body)
+            self._partials.write_document(DOWNLOAD_SENTINEL, self._body)
             last = self._is_last()
             if last and self._volume.marks(file.path for file in self._evidence.files) == self._proved:
                 return
@@ -272,7 +260,7 @@ class Download:
     def _check_space(self, missing: list[File], gone: list[str]) -> None:
         """A replaced file stays until its successor is proved, so that it makes no room; `gone` ones go first."""
         needed = sum(file.size for file in missing)
-        there = self._volume.marks([*(self._volume.partial(file) for file in missing), *gone])
+        there = self._volume.marks([*(self._partials.name(file) for file in missing), *gone])
         needed -= sum(mark.size for mark in there.values() if mark)
         free = self._volume.free()
         if needed > free:
@@ -361,12 +349,12 @@ class Download:
 
     def _discard_partials(self, kept: set[str]) -> None:
         """What killed runs left, of earlier commits too; a run that is alive holds its own."""
-        for name in self._volume.unfinished():
+        for name in self._partials.unfinished():
             # A model `org` has the partials of `org/name` below its folder too.
             path = PARTIAL.sub("", name)
             ours = "/" in self._settings.model or path in self._known or path.startswith(".download-")
             if ours and name not in kept:
-                self._volume.discard(name)
+                self._partials.discard(name)
 
     # --- small files ---
 
@@ -375,7 +363,7 @@ class Download:
 
         Gives those that another run is writing. They are left for later: who waits must hold nothing the other waits for.
         """
-        _raise_open_files(BATCH)
+        allow_open_files(BATCH)
         busy: set[File] = set()
         volley = Volley(self._spaces.connect, self._ask_small, self._take_small, self._stop)
         with Lanes(SMALL_LANES, "small") as lanes:
@@ -402,7 +390,7 @@ class Download:
             except OSError:
                 os.ftruncate(small.descriptor, 0)
                 raise
-        return self._volume.place(small.file, small.descriptor)
+        return self._partials.place(small.file, small.descriptor)
 
     def _rest(self, left: list[Small], reason: Missed) -> None:
         """Says why not all came, and leaves Spaces alone as behind any other failure."""
@@ -420,7 +408,7 @@ class Download:
 
     def _open_small(self, file: File) -> Small | None:
         """Takes the file's partial; None while another run holds it."""
-        descriptor = self._volume.open_partial(file)
+        descriptor = self._partials.open(file)
         if descriptor is None:
             return None
         with naming(file.path):
@@ -431,7 +419,7 @@ class Download:
             return Small(file, descriptor, whole=True)
         if held:
             self._progress.hash(-held if digest else 0)
-            self._volume.drop_partial(file, descriptor)
+            self._partials.drop(file, descriptor)
             return self._open_small(file)
         return Small(file, descriptor, whole=False)
 
@@ -467,7 +455,7 @@ class Download:
     # --- large files ---
 
     def _carry_large(self, files: list[File]) -> None:
-        _raise_open_files(len(files))
+        allow_open_files(len(files))
         flusher = ThreadPoolExecutor(4, thread_name_prefix="flush")
         window = Window(self._settings.buffer, self._stop, hash_parts=False)
         self._flusher = flusher
@@ -477,25 +465,9 @@ class Download:
 
     def _begin(self, file: File) -> Transfer | None:
         """Takes the partial up where it ends; None when another run finished the file meanwhile."""
-        descriptor = self._volume.open_partial(file)
-        if descriptor is None:
-            print(f"waiting: another run is writing {file.path}", flush=True)
-        seen, since = self._volume.mark(self._volume.partial(file)), time.monotonic()
-        while descriptor is None:
-            if self._stop.wait(LOCK_SECONDS):
-                raise Stopped()
-            descriptor = self._volume.open_partial(file)
-            mark = self._volume.mark(self._volume.partial(file))
-            if mark != seen:
-                seen, since = mark, time.monotonic()
-            elif time.monotonic() - since > HELD_SECONDS:
-                raise Failure(
-                    "volume-io",
-                    f"another run holds {file.path} and has shown no life for {HELD_SECONDS:.0f} s",
-                    next="look for another run of this model that hangs, in other clusters too, and end it; then run again",
-                )
+        descriptor = self._partials.await_lock(file, self._stop)
         if self._may_be(file, self._volume.mark(file.path)) and self._is_good(file):
-            self._volume.close_partial(file, descriptor)
+            self._partials.close(file, descriptor)
             return None
         return self._go_on(file, descriptor, file.size)
 
@@ -516,7 +488,7 @@ class Download:
                 digest = self._hash(descriptor, parts * size)
         if digest is None:
             print(f"what there is of {file.path} cannot be read", flush=True)
-            self._volume.drop_partial(file, descriptor)
+            self._partials.drop(file, descriptor)
             return self._begin(file)
         self._resumed[file.path] = parts * size
         return self._transfer(file, descriptor, size, parts, digest)
@@ -527,7 +499,7 @@ class Download:
             size=file.size,
             part_size=size,
             source=lambda start, view, on_chunk: self._fetch(file, stored, start, view, on_chunk),
-            sink=PartialSink(file, descriptor, parts * size, self._volume, self._flusher, self._prove, self._again),
+            sink=PartialSink(file, descriptor, parts * size, self._partials, self._flusher, self._prove, self._again),
             first=parts,
             digest=digest,
             on_bytes=lambda count: self._progress.move(file.path, count),
@@ -594,16 +566,6 @@ class Download:
 
     def _changed(self, file: File) -> Failure:
         return Failure("spaces-unsteady", f"{file.path} in Spaces was replaced or removed while it was read")
-
-
-def _raise_open_files(count: int) -> None:
-    """Every large file's partial is open at once, so that its lock is held from the start."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = count + 512
-    if soft < wanted:
-        resource.setrlimit(
-            resource.RLIMIT_NOFILE, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard)
-        )
 
 
 def _spread(files: list[File]) -> list[File]:

@@ -7,10 +7,10 @@ node's page cache as far as the kernel lets us ask for that.
 import os
 import threading
 
+from descriptor import drop_cache, hash_descriptor
 from evidence import DOWNLOAD_SENTINEL, Evidence, File, NotEvidence, demand_evidence
 from failure import Failure, Stopped
 from mark import Mark, is_newer
-from partial import drop_cache, hash_descriptor
 from progress import Progress
 from settings import Settings
 from volume import Volume, naming

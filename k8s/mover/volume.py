@@ -1,16 +1,13 @@
-"""The model's folder on the volume: safe paths, errors with a cause, and what a killed run left there."""
+"""The model's folder on the volume: safe paths, and errors with a cause."""
 
 import errno
-import fcntl
 import os
-import secrets
 import stat
-import threading
 from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from evidence import EVIDENCE_BYTES, PARTIAL, File, is_reserved
+from evidence import EVIDENCE_BYTES, is_reserved
 from failure import Failure
 from mark import Mark
 
@@ -29,8 +26,6 @@ _CAUSES = {
     errno.ENXIO: "volume-obstacle",
     errno.ENAMETOOLONG: "volume-obstacle",
 }
-# A mount without a lock manager: runs that race still write the same bytes, and look at the inode before the rename.
-_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 @contextmanager
@@ -50,9 +45,6 @@ class Volume:
         self._root = root
         self.model = model
         self.folder = root / model
-        # The partials that this run has locked, as they were when it last showed that it lives.
-        self._held: dict[str, Mark | None] = {}
-        self._lock = threading.Lock()
 
     def read(self, name: str) -> tuple[bytes, os.stat_result] | None:
         """A document's bytes and status, or None when it is not there; no bytes where it is too large to be one."""
@@ -146,122 +138,6 @@ class Volume:
                 for folder, _, _ in os.walk(self.folder / path, topdown=False):
                     os.rmdir(folder)
 
-    def partial(self, file: File) -> str:
-        """Where a file's bytes stand until they are proved."""
-        return f"{file.path}.{file.sha256[:8]}.partial"
-
-    def open_partial(self, file: File) -> int | None:
-        """Opens (or makes) the partial for reading and writing under a lock; None while another run holds it."""
-        with naming(self.partial(file)):
-            descriptor = self._open_locked(self.partial(file), os.O_CREAT)
-        if descriptor is not None:
-            with self._lock:
-                self._held[self.partial(file)] = None
-        return descriptor
-
-    def close_partial(self, file: File, descriptor: int) -> None:
-        """Gives the partial back as it is."""
-        self._let_go(file)
-        os.close(descriptor)
-
-    def drop_partial(self, file: File, descriptor: int) -> None:
-        """Removes a partial that cannot be used, so that the next one of its name lies elsewhere on the disk."""
-        self._let_go(file)
-        with naming(file.path):
-            if self._still_names(self.partial(file), descriptor):
-                os.unlink(self.folder / self.partial(file))
-            os.close(descriptor)
-
-    def show_life(self) -> None:
-        """Touches the partials that are locked and were not written lately, for whoever waits for one of them."""
-        with self._lock:
-            held = list(self._held)
-        for name in held:
-            # A touch that came after the rename would make the file another one than was proved.
-            with self._lock, naming(name):
-                if name not in self._held:
-                    continue
-                mark = self.mark(name)
-                if mark is not None and mark == self._held[name]:
-                    os.utime(self.folder / name, follow_symlinks=False)
-                self._held[name] = mark
-
-    def _let_go(self, file: File) -> None:
-        with self._lock:
-            self._held.pop(self.partial(file), None)
-
-    def place(self, file: File, descriptor: int) -> Mark | None:
-        """Puts the partial behind the descriptor in its place, closes it and gives the file's mark.
-
-        None when the partial is no longer there under its name: another run took it away.
-        """
-        self._let_go(file)
-        with naming(file.path):
-            named = self._still_names(self.partial(file), descriptor)
-            if named:
-                os.replace(f"{self.folder}/{self.partial(file)}", f"{self.folder}/{file.path}")
-            mark = Mark.of(os.fstat(descriptor))
-            os.close(descriptor)
-        return mark if named else None
-
-    def write_document(self, name: str, body: bytes) -> None:
-        """Writes a document so that it is there whole or not at all, and stays after a power cut."""
-        # A name of its own: another run may be writing the same document.
-        temporary = f"{name}.{secrets.token_hex(4)}.partial"
-        with naming(name):
-            descriptor = self._open_locked(temporary, os.O_CREAT)
-            if descriptor is None:
-                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
-            with open(descriptor, "wb") as file:
-                file.write(body)
-                file.flush()
-                os.fsync(file.fileno())
-                os.replace(self.folder / temporary, self.folder / name)
-        self.sync_folder(self.folder)
-
-    def discard(self, name: str) -> None:
-        """Removes a partial, unless a run that is alive holds it."""
-        with naming(name):
-            try:
-                descriptor = self._open_locked(name, 0)
-            except FileNotFoundError:
-                return
-            except OSError as error:
-                # A link, a pipe or the like: none of ours, under a name that is.
-                if error.errno not in (errno.ELOOP, errno.ENXIO, errno.EACCES, errno.EPERM):
-                    raise
-                self.remove(name)
-                return
-            if descriptor is not None:
-                (self.folder / name).unlink(missing_ok=True)
-                # First: on NFS a removed file that is open has another name in its folder, which could not go then.
-                os.close(descriptor)
-                self.remove_parents(name)
-
-    def _open_locked(self, name: str, flags: int) -> int | None:
-        while True:
-            descriptor = open_file(f"{self.folder}/{name}", os.O_RDWR | flags)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(descriptor)
-                return None
-            except OSError as error:
-                if error.errno not in _NO_LOCKS:
-                    os.close(descriptor)
-                    raise
-            if self._still_names(name, descriptor):
-                return descriptor
-            # Another run renamed or removed it between our open and our lock.
-            os.close(descriptor)
-
-    def _still_names(self, path: str, descriptor: int) -> bool:
-        try:
-            named, opened = os.lstat(f"{self.folder}/{path}"), os.fstat(descriptor)
-        except FileNotFoundError:
-            return False
-        return (named.st_dev, named.st_ino) == (opened.st_dev, opened.st_ino)
-
     def remove(self, path: str) -> None:
         """Removes a file and the folders that this leaves empty; one that is not there, or a folder now, is fine."""
         status = self.status(path)
@@ -329,10 +205,6 @@ class Volume:
                     yield os.path.relpath(os.path.join(parent, name), self.folder)
             for name in closed:
                 yield os.path.relpath(name, self.folder)
-
-    def unfinished(self) -> list[str]:
-        """Partials of this tool."""
-        return [path for path in self.files() if PARTIAL.search(path)]
 
     def unknown(self, known: set[str]) -> list[str]:
         """Files that neither the evidence lists nor this tool owns."""

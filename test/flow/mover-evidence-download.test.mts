@@ -317,7 +317,7 @@ describe.concurrent('evidence that was true', () => {
       await rig.mustRun('download')
       expect(read(rig)).toBe(0)
       const unread =
-        'import partial\ndef hash_descriptor(*_):\n    raise OSError(5, "read")\npartial.hash_descriptor = hash_descriptor'
+        'import descriptor\ndef hash_descriptor(*_):\n    raise OSError(5, "read")\ndescriptor.hash_descriptor = hash_descriptor'
       await rig.mustRun('verify', { patch: unread })
       await rig.mustRun('download', { patch: unread })
       await rig.expectDownloaded(model)
@@ -356,27 +356,28 @@ test('of a partial whose end a lost node had not written, only the end is fetche
   await mkdir(rig.file('.'), { recursive: true })
   const held = Buffer.concat([body.subarray(0, 4 * PART - 1000), Buffer.alloc(1000)])
   await writeFile(rig.file(`huge.bin.${file?.sha256.slice(0, 8)}.partial`), held)
-  await rig.mustRun('download', { patch: 'import partial; partial.STEP = 2**18' })
+  await rig.mustRun('download', { patch: 'import descriptor; descriptor.STEP = 2**18' })
   expect(read(rig), 'the last part, then all but the first').toBe(PART + 4 * PART)
   await rig.expectDownloaded(huge)
 })
 
 /** For `patch`: does something in place of writing the evidence, with \`self\`, \`write()\` and \`rot(name, text)\`. */
 const writing = (lines: string) => `
-import json, volume
+import partials
 from download_journal import DownloadJournal
-write_document = volume.Volume.write_document
+write_document = partials.Partials.write_document
 def patched(self, name, body):
     def write():
         write_document(self, name, body)
     def rot(path, at=0):
-        text = bytearray((self.folder / path).read_bytes())
+        file = self._volume.folder / path
+        text = bytearray(file.read_bytes())
         text[at:at + 1] = b"X" if at else text[:1]
-        (self.folder / path).write_bytes(text)
+        file.write_bytes(text)
     if name != ".download-complete":
         return write()
     ${lines.replaceAll('\n', '\n    ')}
-volume.Volume.write_document = patched
+partials.Partials.write_document = patched
 `
 
 describe.concurrent('while the evidence is written, it is true or not there', () => {
@@ -386,7 +387,7 @@ describe.concurrent('while the evidence is written, it is true or not there', ()
     ['the same bytes come again and again', 'write()\nrot("config.json")', 'keep being replaced'],
     [
       'another run begins',
-      'write()\nDownloadJournal(self).append([], begun="f" * 64)',
+      'write()\nDownloadJournal(self._volume).append([], begun="f" * 64)',
       'another run began to write other files of acme/evident',
     ],
   ])('%s', async ([, lines = '', words], { newRig }) => {

@@ -161,7 +161,8 @@ for (const part of [3, 7, 15]) {
 
 test('hop 2 does not move small files again that a kill left whole beside their places', async () => {
   rig.stage(model)
-  const patch = 'import volume_kills; import volume; volume.Volume.place = lambda *args: volume_kills.die("place")'
+  const patch =
+    'import volume_kills; import partials; partials.Partials.place = lambda *args: volume_kills.die("place")'
   expect(await forks.run('download', { patch })).toMatchObject({ status: -9 })
   rig.moved()
   await forks.mustRun('download')

@@ -336,10 +336,10 @@ test('a run of hop 2 waits as long as the other one lives, though that writes no
   rig.stage(first)
   const held = gate<SpacesRequest>()
   const fault = rig.spaces.faults.add({ match: spacesReads(WEIGHTS), act: held.act })
-  const slow = await forks.start('download', { patch: 'import download; download.LIFE_SECONDS = 0.1' })
+  const slow = await forks.start('download', { patch: 'import partials; partials.LIFE_SECONDS = 0.1' })
   await held.arrived
   fault.remove()
-  const fast = await forks.start('download', { env: OTHER, patch: 'import download; download.HELD_SECONDS = 2' })
+  const fast = await forks.start('download', { env: OTHER, patch: 'import partials; partials.HELD_SECONDS = 2' })
   await fast.says('waiting: another run is writing')
   const since = Date.now()
   const partial = (await rig.files()).find((name) => name.startsWith(WEIGHTS)) ?? ''
@@ -355,10 +355,10 @@ test('a run of hop 2 gives a lock up whose holder shows no life, and says what t
   rig.stage(first)
   const held = gate<SpacesRequest>()
   const fault = rig.spaces.faults.add({ match: spacesReads(WEIGHTS), act: held.act })
-  const hung = await forks.start('download', { patch: 'import download; download.LIFE_SECONDS = 1e6' })
+  const hung = await forks.start('download', { patch: 'import partials; partials.LIFE_SECONDS = 1e6' })
   await held.arrived
   fault.remove()
-  const patch = 'import download; download.HELD_SECONDS = 1'
+  const patch = 'import partials; partials.HELD_SECONDS = 1'
   const end = await (await forks.start('download', { env: OTHER, patch })).end
   expect(end, end.log).toMatchObject({ status: 1, message: { cause: 'volume-io' } })
   expect(end.message?.detail).toContain(WEIGHTS)

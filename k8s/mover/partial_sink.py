@@ -1,20 +1,18 @@
 """Hop 2's sink: a file written in order beside its place, and put there once its hash agreed."""
 
-import errno
 import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 
+from descriptor import STEP, drop_cache, write_at
 from digest import Sha256
 from evidence import File
 from failure import Again, Failure
 from mark import Mark
-from volume import Volume, naming
+from partials import Partials
+from volume import naming
 from window import Part, Transfer
-
-# Written this often, so that the page cache of a small pod never fills with dirty pages and the last fsync is short.
-STEP = 32 * 2**20
 
 
 class WrongBytes(Again):
@@ -33,14 +31,14 @@ class PartialSink:
         file: File,
         descriptor: int,
         held: int,
-        volume: Volume,
+        partials: Partials,
         flusher: ThreadPoolExecutor,
         on_proof: Callable[[File, Mark], None],
         on_again: Callable[[File, int, Again], Transfer | None],
     ) -> None:
         self._file = file
         self._descriptor = descriptor
-        self._volume = volume
+        self._partials = partials
         self._flusher = flusher
         self._on_proof = on_proof
         self._on_again = on_again
@@ -68,7 +66,7 @@ class PartialSink:
             raise WrongBytes(f"{self._file.path}: SHA-256 {self._file.sha256} is in the evidence, {sha256} came")
         self._write_back(self._file.size)
         self._await_flush()
-        mark = self._volume.place(self._file, self._descriptor)
+        mark = self._partials.place(self._file, self._descriptor)
         if mark is None:
             raise Taken(f"{self._file.path}: another run took its partial away")
         self._on_proof(self._file, mark)
@@ -96,58 +94,8 @@ class PartialSink:
         self._lasting = self._asked
 
 
-def write_at(descriptor: int, view: memoryview, start: int) -> None:
-    """Writes all of `view` at an offset; a short write goes on."""
-    written = 0
-    while written < len(view):
-        written += os.pwrite(descriptor, view[written:], start + written)
-
-
 def write_back(file: File, descriptor: int, start: int, end: int) -> None:
     """Makes a stretch last, and gives its cached pages back: the pod's limit counts them."""
     with naming(file.path):
         os.fsync(descriptor)
     drop_cache(descriptor, start, end - start)
-
-
-def drop_cache(descriptor: int, start: int, length: int) -> None:
-    """Gives clean cached pages back; only advice, so a file system without it is fine."""
-    try:
-        os.posix_fadvise(descriptor, start, length, os.POSIX_FADV_DONTNEED)
-    except OSError:
-        return
-
-
-def hash_descriptor(descriptor: int, length: int, on_bytes: Callable[[int], None]) -> Sha256:
-    """Hashes the first `length` bytes of a file, a chunk at a time, dropping its pages behind it. EOFError when it is shorter."""
-    digest = Sha256()
-    chunk = memoryview(bytearray(min(4 * 2**20, length)))
-    start = 0
-    while start < length:
-        piece = chunk[: min(len(chunk), length - start)]
-        count = os.preadv(descriptor, [piece], start)
-        if not count:
-            raise EOFError(f"ends at {start} of {length} bytes")
-        digest.update(piece[:count])
-        start += count
-        on_bytes(count)
-        if start % STEP < count:
-            drop_cache(descriptor, max(0, start - STEP), STEP)
-    return digest
-
-
-def hash_stored(descriptor: int, length: int, on_bytes: Callable[[int], None]) -> Sha256 | None:
-    """The same of what the server stores, which this node's cache may be ahead of; None where it is shorter or unreadable.
-
-    Once fsync has failed, the cache calls clean what the disk does not have: so it is emptied before the first read.
-    """
-    os.fsync(descriptor)
-    drop_cache(descriptor, 0, 0)
-    try:
-        return hash_descriptor(descriptor, length, on_bytes)
-    except EOFError:
-        return None
-    except OSError as error:
-        if error.errno != errno.EIO:
-            raise
-        return None
