@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256 as hash_sha256
 
-from descriptor import STEP, hash_stored, write_at
+from descriptor import STEP, write_at
 from digest import Sha256
 from download_journal import DownloadJournal
 from evidence import (
@@ -25,6 +25,7 @@ from mark import Mark, is_newer
 from partial_sink import PartialSink, Taken, WrongBytes
 from partials import Partials, allow_open_files
 from progress import Progress, counted, human
+from proofs import Proofs
 from retry import backoff, retry
 from selection import DEFAULT_EXCLUDE
 from settings import Settings
@@ -66,10 +67,7 @@ class Download:
         self._volume = Volume(settings.models_dir, settings.model)
         self._journal = DownloadJournal(self._volume)
         self._partials = Partials(self._volume)
-        self._lock = threading.Lock()
-        # Each proved file as it was then, and each that was hashed and found to hold other bytes.
-        self._proved: dict[str, Mark] = {}
-        self._refuted: dict[str, Mark] = {}
+        self._proofs = Proofs(self._volume, self._journal, progress, stop)
         self._unreadable: set[str] = set()
         self._attempts: Counter[str] = Counter()
         self._resumed: Counter[str] = Counter()
@@ -88,7 +86,7 @@ class Download:
         old = accept_evidence(held[0], f"{DOWNLOAD_SENTINEL} on the volume", model, otherwise) if held else None
         known, unchanged = self._collect_proofs(old, held[1] if held else None)
         self._known = known | {file.path for file in evidence.files}
-        if held and evidence.equals(old) and len(self._proved) == len(evidence.files) and self._is_last():
+        if held and evidence.equals(old) and len(self._proofs.marks) == len(evidence.files) and self._is_last():
             self._finish_unchanged(held[0])
         else:
             self._change(known, unchanged)
@@ -144,9 +142,7 @@ class Download:
             if mark.size == file.size and self._volume.mark(path) == mark:
                 unchanged.append((file, mark))
         if not self._settings.repair:
-            held = dict(unchanged)
-            self._proved = {file.path: held[file] for file in self._evidence.files if file in held}
-            self._refuted = {file.path: mark for file, mark in unchanged if file.path not in self._proved}
+            self._proofs.believe(self._evidence.files, dict(unchanged))
         return known, unchanged
 
     # --- changing the volume ---
@@ -161,7 +157,7 @@ class Download:
 
     def _change(self, known: set[str], unchanged: list[tuple[File, Mark]]) -> None:
         wanted = {file.path for file in self._evidence.files}
-        missing = [file for file in self._evidence.files if file.path not in self._proved]
+        missing = [file for file in self._evidence.files if file.path not in self._proofs.marks]
         gone = sorted(known - wanted)
         folders = {os.path.dirname(file.path): file.path for file in missing}.values()
         for path in folders:
@@ -169,7 +165,7 @@ class Download:
         self._discard_partials({self._partials.name(file) for file in missing})
         for path in self._volume.folders_at(file.path for file in missing):
             self._volume.check_place(path, removed=gone)
-        candidates = self._candidates(missing)
+        candidates = self._proofs.candidates(missing)
         self._check_space([file for file in missing if file not in candidates], gone)
         self._partials.show_life(self._stop)
         self._volume.make_parents(DOWNLOAD_SENTINEL)
@@ -191,8 +187,8 @@ class Download:
             self._journal.append([*ours, *unsaid], begun=self._identity)
         self._volume.remove(DOWNLOAD_SENTINEL)
         self._volume.sync_folder(self._volume.folder)
-        self._progress.hash(sum(file.size for file in self._evidence.files if file.path in self._proved))
-        self._progress.finish(len(self._proved))
+        self._progress.hash(sum(file.size for file in self._evidence.files if file.path in self._proofs.marks))
+        self._progress.finish(len(self._proofs.marks))
         self._remove(gone)
         if candidates:
             adopted = self._adopt(candidates)
@@ -207,7 +203,7 @@ class Download:
             busy = self._carry_small(_spread([file for file in missing if file.size <= SMALL]))
             self._carry_large([file for file in missing if file.size > SMALL or file in busy])
         except Failure as failure:
-            unreadable = self._unreadable - set(self._proved)
+            unreadable = self._unreadable - set(self._proofs.marks)
             if failure.cause in UNREADABLE and unreadable:
                 mend = f"run the same command again; if it stays, {self._leave_word(unreadable)}"
                 raise Failure(failure.cause, failure.detail, next=mend) from failure
@@ -238,7 +234,7 @@ class Download:
                 raise Failure("volume-io", f"another run finished {self._evidence.model} meanwhile", next=alone)
             self._partials.write_document(DOWNLOAD_SENTINEL, self._body)
             last = self._is_last()
-            if last and self._volume.marks(file.path for file in self._evidence.files) == self._proved:
+            if last and self._volume.marks(file.path for file in self._evidence.files) == self._proofs.marks:
                 return
             standing = self._volume.read(DOWNLOAD_SENTINEL)
             if standing is not None and standing[0] == self._body:
@@ -247,15 +243,6 @@ class Download:
                 words = f"another run began to write other files of {self._evidence.model} meanwhile"
                 raise Failure("volume-io", words, next=alone)
         raise Failure("volume-io", f"files of {self._evidence.model} on the volume keep being replaced")
-
-    def _candidates(self, missing: list[File]) -> list[File]:
-        """Files that may be on the volume already."""
-        marks = self._volume.marks(file.path for file in missing)
-        return [file for file in missing if self._may_be(file, marks[file.path])]
-
-    def _may_be(self, file: File, mark: Mark | None) -> bool:
-        """Whether what stands in a file's place has the right size, and is not known to be other bytes."""
-        return mark is not None and mark.size == file.size and mark != self._refuted.get(file.path)
 
     def _check_space(self, missing: list[File], gone: list[str]) -> None:
         """A replaced file stays until its successor is proved, so that it makes no room; `gone` ones go first."""
@@ -273,53 +260,8 @@ class Download:
         """Hashes the files that are there; gives the paths of those that are good."""
         self._progress.enter("hashing")
         with Lanes(HASH_LANES, "hash") as lanes:
-            hashed = zip(candidates, lanes.map(self._is_good, candidates), strict=True)
+            hashed = zip(candidates, lanes.map(self._proofs.is_good, candidates), strict=True)
             return {file.path for file, good in hashed if good}
-
-    def _is_good(self, file: File) -> bool:
-        mark = self._volume.mark(file.path)
-        descriptor = self._volume.open(file.path)
-        with naming(file.path):
-            try:
-                digest = self._hash(descriptor, file.size)
-            finally:
-                os.close(descriptor)
-        right = digest is not None and digest.hexdigest() == file.sha256
-        if right and mark is not None and self._volume.mark(file.path) == mark:
-            self._prove(file, mark)
-            return True
-        if mark is not None:
-            self._refuted[file.path] = mark
-            with self._lock:
-                self._journal.append([(file, None)])
-        print(f"{file.path} on the volume {'holds other bytes' if digest else 'cannot be read'}", flush=True)
-        self._progress.hash(-file.size if digest else 0)
-        return False
-
-    def _hash(self, descriptor: int, length: int) -> Sha256 | None:
-        """Hashes what is stored of a file, and counts it; None, and nothing counted, where it cannot be read so far."""
-        done = 0
-
-        def on_bytes(count: int) -> None:
-            nonlocal done
-            if self._stop.is_set():
-                raise Stopped()
-            done += count
-            self._progress.hash(count)
-
-        digest = hash_stored(descriptor, length, on_bytes)
-        if digest is None:
-            self._progress.hash(-done)
-        return digest
-
-    def _prove(self, file: File, mark: Mark) -> None:
-        """`mark` is of the file whose bytes were hashed: by now another one may have its name."""
-        with self._lock:
-            new = file.path not in self._proved
-            self._proved[file.path] = mark
-            self._journal.append([(file, mark)])
-        if new:
-            self._progress.finish()
 
     def _check_all(self) -> None:
         """Every folder's renames last, and every file is the one that was proved, before the evidence says so."""
@@ -327,11 +269,11 @@ class Download:
         marks = self._volume.marks(file.path for file in self._evidence.files)
         for file in self._evidence.files:
             mark = marks[file.path]
-            if mark is not None and mark == self._proved.get(file.path):
+            if mark is not None and mark == self._proofs.marks.get(file.path):
                 continue
             # Another run may have put its own copy there.
             self._progress.hash(-file.size)
-            if mark is None or mark.size != file.size or not self._is_good(file):
+            if mark is None or mark.size != file.size or not self._proofs.is_good(file):
                 raise Failure(
                     "volume-io",
                     f"{file.path} on the volume is not as it was written: something else changes the folder",
@@ -378,7 +320,7 @@ class Download:
                 lanes.map(self._write_small, left + [small for small in missing if small.file.size > MOST_BYTES])
                 placed = zip(ours, lanes.map(self._finish_small, ours), strict=True)
                 marks = {small.file: mark for small, mark in placed if mark is not None}
-                self._prove_small(marks)
+                self._proofs.prove_all(marks)
                 busy |= set(batch) - marks.keys()
         return busy
 
@@ -400,12 +342,6 @@ class Download:
         if self._stop.wait(wait):
             raise Stopped()
 
-    def _prove_small(self, marks: dict[File, Mark]) -> None:
-        with self._lock:
-            self._journal.append(list(marks.items()))
-            self._proved.update({file.path: mark for file, mark in marks.items()})
-        self._progress.finish(len(marks))
-
     def _open_small(self, file: File) -> Small | None:
         """Takes the file's partial; None while another run holds it."""
         descriptor = self._partials.open(file)
@@ -413,7 +349,7 @@ class Download:
             return None
         with naming(file.path):
             held = os.fstat(descriptor).st_size
-            digest = self._hash(descriptor, held) if held == file.size else None
+            digest = self._proofs.hash(descriptor, held) if held == file.size else None
         # A killed run wrote it to its end.
         if digest is not None and digest.hexdigest() == file.sha256:
             return Small(file, descriptor, whole=True)
@@ -466,7 +402,7 @@ class Download:
     def _begin(self, file: File) -> Transfer | None:
         """Takes the partial up where it ends; None when another run finished the file meanwhile."""
         descriptor = self._partials.await_lock(file, self._stop)
-        if self._may_be(file, self._volume.mark(file.path)) and self._is_good(file):
+        if self._proofs.candidates([file]) and self._proofs.is_good(file):
             self._partials.close(file, descriptor)
             return None
         return self._go_on(file, descriptor, file.size)
@@ -485,7 +421,7 @@ class Download:
             if parts:
                 self._progress.enter("hashing")
                 print(f"going on with {file.path} behind {parts * size} of {file.size} B", flush=True)
-                digest = self._hash(descriptor, parts * size)
+                digest = self._proofs.hash(descriptor, parts * size)
         if digest is None:
             print(f"what there is of {file.path} cannot be read", flush=True)
             self._partials.drop(file, descriptor)
@@ -499,7 +435,9 @@ class Download:
             size=file.size,
             part_size=size,
             source=lambda start, view, on_chunk: self._fetch(file, stored, start, view, on_chunk),
-            sink=PartialSink(file, descriptor, parts * size, self._partials, self._flusher, self._prove, self._again),
+            sink=PartialSink(
+                file, descriptor, parts * size, self._partials, self._flusher, self._proofs.prove, self._again
+            ),
             first=parts,
             digest=digest,
             on_bytes=lambda count: self._progress.move(file.path, count),
