@@ -2,57 +2,29 @@
 
 import os
 import threading
-from collections import Counter
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from hashlib import sha256 as hash_sha256
 
-from descriptor import STEP, write_at
-from digest import Sha256
 from download_journal import DownloadJournal
-from evidence import (
-    DOWNLOAD_SENTINEL,
-    PARTIAL,
-    Evidence,
-    File,
-    accept_evidence,
-)
-from failure import Again, Failure, Stopped
+from evidence import DOWNLOAD_SENTINEL, PARTIAL, Evidence, File, accept_evidence
+from failure import Failure
 from lanes import Lanes
-from ledger import Ledger
+from large_download import LargeDownload
 from mark import Mark, is_newer
-from partial_sink import PartialSink, Taken, WrongBytes
-from partials import Partials, allow_open_files
+from partials import Partials
 from progress import Progress, counted, human
 from proofs import Proofs
-from retry import backoff, retry
 from selection import DEFAULT_EXCLUDE
 from settings import Settings
-from spaces import UNREADABLE, Gone, Listing, Spaces, Stored
+from small_download import SMALL, SmallDownload
+from source import Source
+from spaces import UNREADABLE, Listing, Spaces
 from spaces_copy import SpacesCopy
 from verify import check_revision
-from volley import MOST_BYTES, Get, Missed, Volley
-from volume import Volume, naming
+from volume import Volume
 from web import Web
-from window import Transfer, Window, part_size
 
-SMALL = 2**20
-SMALL_LANES = 32
 HASH_LANES = 2
-# Small files that are open at a time.
-BATCH = 512
-TAKEN_MOST = 3
 ROUNDS = 3
-
-
-@dataclass(frozen=True)
-class Small:
-    """A small file's partial, open and locked; `whole` where a killed run has written it to its end."""
-
-    file: File
-    descriptor: int
-    whole: bool
 
 
 class Download:
@@ -68,16 +40,12 @@ class Download:
         self._journal = DownloadJournal(self._volume)
         self._partials = Partials(self._volume)
         self._proofs = Proofs(self._volume, self._journal, progress, stop)
-        self._unreadable: set[str] = set()
-        self._attempts: Counter[str] = Counter()
-        self._resumed: Counter[str] = Counter()
-        self._shortened: set[str] = set()
-        self._taken: Counter[str] = Counter()
 
     def run(self) -> dict[str, object]:
         """Stages the model; gives the termination message's fields. Raises Failure."""
         self._progress.enter("planning")
-        self._body, self._evidence, self._listing = self._read_evidence()
+        self._body, self._evidence, listing = self._read_evidence()
+        self._source = Source(self._spaces, self._copy, listing, self._settings.model)
         evidence = self._evidence
         self._identity = hash_sha256(self._body).hexdigest()
         self._progress.expect(len(evidence.files), evidence.size)
@@ -200,12 +168,11 @@ class Download:
         for path in self._volume.folders_at(file.path for file in missing):
             self._volume.clear_place(path)
         try:
-            busy = self._carry_small(_spread([file for file in missing if file.size <= SMALL]))
-            self._carry_large([file for file in missing if file.size > SMALL or file in busy])
+            self._carry(missing)
         except Failure as failure:
-            unreadable = self._unreadable - set(self._proofs.marks)
+            unreadable = self._source.unreadable - set(self._proofs.marks)
             if failure.cause in UNREADABLE and unreadable:
-                mend = f"run the same command again; if it stays, {self._leave_word(unreadable)}"
+                mend = f"run the same command again; if it stays, {self._source.leave_word(unreadable)}"
                 raise Failure(failure.cause, failure.detail, next=mend) from failure
             raise
         self._progress.enter("finishing")
@@ -220,6 +187,12 @@ class Download:
             path = gone.pop()
             print(f"removing {path}: it was of an earlier commit or filter", flush=True)
             self._volume.remove(path)
+
+    def _carry(self, missing: list[File]) -> None:
+        tools = (self._source, self._partials, self._proofs, self._progress, self._stop)
+        busy = SmallDownload(*tools).carry([file for file in missing if file.size <= SMALL])
+        large = [file for file in missing if file.size > SMALL or file in busy]
+        LargeDownload(*tools, self._settings.buffer).carry(large)
 
     def _write_evidence(self, replaced: bytes | None = None) -> None:
         """Writes it, and takes it back where the files behind it are not those that were proved, or another run has begun.
@@ -297,225 +270,3 @@ class Download:
             ours = "/" in self._settings.model or path in self._known or path.startswith(".download-")
             if ours and name not in kept:
                 self._partials.discard(name)
-
-    # --- small files ---
-
-    def _carry_small(self, files: list[File]) -> set[File]:
-        """Opens many, writes them, then makes them last and puts them in place: the waits for the disk overlap.
-
-        Gives those that another run is writing. They are left for later: who waits must hold nothing the other waits for.
-        """
-        allow_open_files(BATCH)
-        busy: set[File] = set()
-        volley = Volley(self._spaces.connect, self._ask_small, self._take_small, self._stop)
-        with Lanes(SMALL_LANES, "small") as lanes:
-            for start in range(0, len(files), BATCH):
-                batch = files[start : start + BATCH]
-                opened = lanes.map(self._open_small, batch)
-                ours = [small for small in opened if small is not None]
-                missing = [small for small in ours if not small.whole]
-                left, reason = volley.fetch([small for small in missing if small.file.size <= MOST_BYTES], lanes)
-                if reason is not None:
-                    self._rest(left, reason)
-                lanes.map(self._write_small, left + [small for small in missing if small.file.size > MOST_BYTES])
-                placed = zip(ours, lanes.map(self._finish_small, ours), strict=True)
-                marks = {small.file: mark for small, mark in placed if mark is not None}
-                self._proofs.prove_all(marks)
-                busy |= set(batch) - marks.keys()
-        return busy
-
-    def _finish_small(self, small: Small) -> Mark | None:
-        """None when another run took the partial away."""
-        with naming(small.file.path):
-            try:
-                os.fsync(small.descriptor)
-            except OSError:
-                os.ftruncate(small.descriptor, 0)
-                raise
-        return self._partials.place(small.file, small.descriptor)
-
-    def _rest(self, left: list[Small], reason: Missed) -> None:
-        """Says why not all came, and leaves Spaces alone as behind any other failure."""
-        wait = backoff(1, reason.retry_after)
-        says = f"asking with more care for {counted(len(left))} in {wait:.1f} s"
-        print(f"{says}, {left[0].file.path} first: {reason}", flush=True)
-        if self._stop.wait(wait):
-            raise Stopped()
-
-    def _open_small(self, file: File) -> Small | None:
-        """Takes the file's partial; None while another run holds it."""
-        descriptor = self._partials.open(file)
-        if descriptor is None:
-            return None
-        with naming(file.path):
-            held = os.fstat(descriptor).st_size
-            digest = self._proofs.hash(descriptor, held) if held == file.size else None
-        # A killed run wrote it to its end.
-        if digest is not None and digest.hexdigest() == file.sha256:
-            return Small(file, descriptor, whole=True)
-        if held:
-            self._progress.hash(-held if digest else 0)
-            self._partials.drop(file, descriptor)
-            return self._open_small(file)
-        return Small(file, descriptor, whole=False)
-
-    def _ask_small(self, small: Small) -> Get:
-        return self._spaces.whole(small.file.path, self._listing.objects[small.file.path])
-
-    def _take_small(self, small: Small, body: memoryview) -> bool:
-        """Writes the bytes, if they are the file's; where other ones come again, Spaces is to blame."""
-        file = small.file
-        sha256 = hash_sha256(body).hexdigest()
-        if sha256 != file.sha256:
-            self._attempts[file.path] += 1
-            if self._attempts[file.path] > 1:
-                raise self._suspect(file, f"{file.path}: SHA-256 {file.sha256} is in the evidence, {sha256} came")
-            return False
-        with naming(file.path):
-            write_at(small.descriptor, body, 0)
-        self._progress.move(file.path, file.size)
-        return True
-
-    def _write_small(self, small: Small) -> None:
-        """One that did not come with the others."""
-        file, stored = small.file, self._listing.objects[small.file.path]
-        body = memoryview(bytearray(file.size))
-        taken = False
-        while not taken:
-            try:
-                retry(lambda: self._fetch(file, stored, 0, body, _ignore), self._stop)
-            except Gone as error:
-                raise self._changed(file) from error
-            taken = self._take_small(small, body)
-
-    # --- large files ---
-
-    def _carry_large(self, files: list[File]) -> None:
-        allow_open_files(len(files))
-        flusher = ThreadPoolExecutor(4, thread_name_prefix="flush")
-        window = Window(self._settings.buffer, self._stop, hash_parts=False)
-        self._flusher = flusher
-        transfers = [self._begin(file) for file in files]
-        self._progress.enter("moving")
-        window.run(transfer for transfer in transfers if transfer is not None)
-
-    def _begin(self, file: File) -> Transfer | None:
-        """Takes the partial up where it ends; None when another run finished the file meanwhile."""
-        descriptor = self._partials.await_lock(file, self._stop)
-        if self._proofs.candidates([file]) and self._proofs.is_good(file):
-            self._partials.close(file, descriptor)
-            return None
-        return self._go_on(file, descriptor, file.size)
-
-    def _go_on(self, file: File, descriptor: int, most: int) -> Transfer | None:
-        """Takes up at most so many bytes of the partial; begins a new one where it cannot be read."""
-        size = part_size(file.size, self._settings.buffer)
-        with naming(file.path):
-            held = os.fstat(descriptor).st_size
-            # Cut only where it is too long: without locks, a run that races may just have written what would be cut.
-            if held > file.size:
-                os.ftruncate(descriptor, file.size)
-            # Whole parts only, and never all of it: the last part's arrival is what finishes the file.
-            parts = max(0, min(held, file.size - 1, most)) // size
-            digest: Sha256 | None = Sha256()
-            if parts:
-                self._progress.enter("hashing")
-                print(f"going on with {file.path} behind {parts * size} of {file.size} B", flush=True)
-                digest = self._proofs.hash(descriptor, parts * size)
-        if digest is None:
-            print(f"what there is of {file.path} cannot be read", flush=True)
-            self._partials.drop(file, descriptor)
-            return self._begin(file)
-        self._resumed[file.path] = parts * size
-        return self._transfer(file, descriptor, size, parts, digest)
-
-    def _transfer(self, file: File, descriptor: int, size: int, parts: int, digest: Sha256) -> Transfer:
-        stored = self._listing.objects[file.path]
-        return Transfer(
-            size=file.size,
-            part_size=size,
-            source=lambda start, view, on_chunk: self._fetch(file, stored, start, view, on_chunk),
-            sink=PartialSink(
-                file, descriptor, parts * size, self._partials, self._flusher, self._proofs.prove, self._again
-            ),
-            first=parts,
-            digest=digest,
-            on_bytes=lambda count: self._progress.move(file.path, count),
-        )
-
-    def _again(self, file: File, descriptor: int, error: Again) -> Transfer | None:
-        """Wrong bytes: once more from the start, since the wrong ones may have been in the partial; then Spaces is to blame.
-
-        Once from a little before its end: there stands what a lost node had not written yet.
-        """
-        if isinstance(error, Gone):
-            raise self._changed(file) from error
-        resumed = self._resumed.pop(file.path, 0)
-        self._progress.hash(-resumed)
-        if isinstance(error, Taken):
-            return self._retake(file)
-        self._attempts[file.path] += 0 if resumed else 1
-        if isinstance(error, WrongBytes) and self._attempts[file.path] > 1:
-            raise self._suspect(file, str(error))
-        print(f"fetching {file.path} again: {error}", flush=True)
-        size = part_size(file.size, self._settings.buffer)
-        # Two stretches are on their way to the disk at a time, and each is longer than a step by less than a part.
-        sound = resumed - 2 * (STEP + size)
-        if sound >= size and file.path not in self._shortened:
-            self._shortened.add(file.path)
-            transfer = self._go_on(file, descriptor, sound)
-            self._progress.enter("moving")
-            return transfer
-        with naming(file.path):
-            os.ftruncate(descriptor, 0)
-        return self._transfer(file, descriptor, size, 0, Sha256())
-
-    def _retake(self, file: File) -> Transfer | None:
-        self._taken[file.path] += 1
-        if self._taken[file.path] > TAKEN_MOST:
-            raise Failure("volume-io", f"the partial of {file.path} was taken away {TAKEN_MOST} times")
-        return self._begin(file)
-
-    # --- what is wrong in Spaces ---
-
-    def _fetch(
-        self, file: File, stored: Stored, start: int, view: memoryview, on_chunk: Callable[[memoryview], None]
-    ) -> None:
-        try:
-            self._spaces.fetch(file.path, stored, start, view, on_chunk)
-        except Failure as failure:
-            if failure.cause in UNREADABLE:
-                self._unreadable.add(file.path)
-            raise
-
-    def _suspect(self, file: File, words: str) -> Failure:
-        self._copy.demand_same()
-        mend = self._leave_word({file.path})
-        return Failure("wrong-bytes", f"Spaces holds other bytes than its evidence lists: {words}", next=mend)
-
-    def _leave_word(self, paths: set[str]) -> str:
-        """Tells hop 1, which would otherwise trust its evidence, and gives the way out in words."""
-        try:
-            Ledger(self._spaces, self._settings.model).write_suspects(paths)
-        except Failure as failure:
-            print(f"could not leave word for the upload: {failure.detail}", flush=True)
-            return "run make model-to-spaces with --repair for this model: it reads every object back"
-        return "run make model-to-spaces for this model: it reads the object back and moves it again"
-
-    def _changed(self, file: File) -> Failure:
-        return Failure("spaces-unsteady", f"{file.path} in Spaces was replaced or removed while it was read")
-
-
-def _spread(files: list[File]) -> list[File]:
-    """The files of each folder as far apart as can be: a folder takes in one file at a time, and the others would wait for it."""
-    before: Counter[str] = Counter()
-    turns: dict[File, int] = {}
-    for file in files:
-        folder = os.path.dirname(file.path)
-        turns[file] = before[folder]
-        before[folder] += 1
-    return sorted(files, key=turns.__getitem__)
-
-
-def _ignore(piece: memoryview) -> None:
-    """Small files are counted when they are there."""
