@@ -186,7 +186,7 @@ class Partials:
 
 
 def allow_open_files(count: int) -> None:
-    """Every large file's partial is open at once, so that its lock is held from the start."""
+    """Lets so many partials be open at once: every large file's is, so that its lock is held from the start."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = count + 512
     if soft < wanted:
