@@ -7,8 +7,9 @@ redirect is nobody's reason to hand a secret to another host.
 import json
 import re
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from http.client import HTTPConnection
 from typing import Any
 from urllib.parse import quote, urljoin, urlsplit
 
@@ -20,15 +21,17 @@ from evidence import DOCUMENT_BYTES
 from failure import Failure
 from retry import retry
 from settings import Settings
-from web import Web, retry_after
+from volley import Request
+from web import REDIRECT, Web, retry_after
 
 SIDE = "the Hub"
 REDIRECTS = 5
-REDIRECT = (301, 302, 303, 307, 308)
 # From here on the Hub's list of names beside a commit may be cut short: huggingface_hub does not trust it either.
 NAMES_LIMIT = 50_000
 # Bounds a list's memory.
 MOST_ENTRIES = 300_000
+# Its sizes and hashes are those of the bytes as they are.
+_IDENTITY = {"Accept-Encoding": "identity"}
 
 
 @dataclass(frozen=True)
@@ -104,11 +107,31 @@ class Hub:
             failure.tell(file.path)
             raise
 
+    def connect(self, seconds: float) -> HTTPConnection | None:
+        """A connection for whole() and follow(); see Web.connect."""
+        return self._web.connect(self._endpoint, seconds)
+
+    def whole(self, commit: str, file: HubFile) -> Request:
+        """The request for all bytes of a file (at least one)."""
+        url = self._resolve_url(commit, file)
+        return Request("GET", urlsplit(url).path, self._headers(url, _IDENTITY), file.size)
+
+    def follow(self, request: Request, location: str) -> Request | None:
+        """What a redirect asks for; None where it leads away from the Hub, or nowhere, of which fetch() can tell."""
+        asked = urljoin(self._endpoint, request.target)
+        try:
+            url = self._redirect_target(asked, location)
+        except Failure:
+            return None
+        target = urlsplit(url)
+        where = f"{target.path or '/'}{'?' if target.query else ''}{target.query}"
+        return replace(request, target=where) if self._is_own(url) else None
+
     def _fetch(
         self, commit: str, file: HubFile, start: int, view: memoryview, on_chunk: Callable[[memoryview], None]
     ) -> None:
         whole = start == 0 and len(view) == file.size
-        headers = {"Accept-Encoding": "identity"}
+        headers = dict(_IDENTITY)
         if not whole:
             headers["Range"] = f"bytes={start}-{start + len(view) - 1}"
         response = self._open(commit, file, headers)
@@ -234,10 +257,13 @@ class Hub:
         raise Failure("wrong-answer", f"the Hub redirected {what} more than {REDIRECTS} times")
 
     def _get(self, url: str, headers: dict[str, str], method: str = "GET") -> BaseHTTPResponse:
-        headers = {"User-Agent": "model-storage-pipeline", **headers}
+        return self._web.send(SIDE, method, url, self._headers(url, headers))
+
+    def _headers(self, url: str, more: Mapping[str, str]) -> dict[str, str]:
+        headers = {"User-Agent": "model-storage-pipeline", **more}
         if self._token and self._is_own(url):
             headers["Authorization"] = f"Bearer {self._token}"
-        return self._web.send(SIDE, method, url, headers)
+        return headers
 
     def _is_own(self, url: str) -> bool:
         own, other = urlsplit(self._endpoint), urlsplit(url)

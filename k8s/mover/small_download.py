@@ -8,16 +8,15 @@ from hashlib import sha256 as hash_sha256
 
 from descriptor import write_at
 from evidence import File
-from failure import Stopped
 from lanes import Lanes
 from mark import Mark
 from partials import Partials, allow_open_files
-from progress import Progress, counted
+from progress import Progress
 from proofs import Proofs
-from retry import backoff, retry
+from retry import retry
 from source import Source
 from spaces import Gone
-from volley import MOST_BYTES, Get, Missed, Volley
+from volley import MOST_BYTES, Answer, Missed, Request, Volley, rest
 from volume import naming
 
 SMALL = 2**20
@@ -55,8 +54,10 @@ class SmallDownload:
         allow_open_files(BATCH)
         spread = _spread(files)
         busy: set[File] = set()
-        volley = Volley(self._source.connect, self._ask, self._take, self._stop)
-        with Lanes(SMALL_LANES, "small") as lanes:
+        with (
+            Lanes(SMALL_LANES, "small") as lanes,
+            Volley(self._source.connect, self._ask, self._receive, self._stop) as volley,
+        ):
             for start in range(0, len(spread), BATCH):
                 batch = spread[start : start + BATCH]
                 opened = lanes.map(self._open, batch)
@@ -64,7 +65,7 @@ class SmallDownload:
                 missing = [small for small in ours if not small.whole]
                 left, reason = volley.fetch([small for small in missing if small.file.size <= MOST_BYTES], lanes)
                 if reason is not None:
-                    self._rest(left, reason)
+                    rest([small.file.path for small in left], reason, self._stop)
                 lanes.map(self._write, left + [small for small in missing if small.file.size > MOST_BYTES])
                 placed = zip(ours, lanes.map(self._finish, ours), strict=True)
                 marks = {small.file: mark for small, mark in placed if mark is not None}
@@ -81,14 +82,6 @@ class SmallDownload:
                 os.ftruncate(small.descriptor, 0)
                 raise
         return self._partials.place(small.file, small.descriptor)
-
-    def _rest(self, left: list[Small], reason: Missed) -> None:
-        """Says why not all came, and leaves Spaces alone as behind any other failure."""
-        wait = backoff(1, reason.retry_after)
-        says = f"asking with more care for {counted(len(left))} in {wait:.1f} s"
-        print(f"{says}, {left[0].file.path} first: {reason}", flush=True)
-        if self._stop.wait(wait):
-            raise Stopped()
 
     def _open(self, file: File) -> Small | None:
         """Takes the file's partial; None while another run holds it."""
@@ -107,8 +100,12 @@ class SmallDownload:
             return self._open(file)
         return Small(file, descriptor, whole=False)
 
-    def _ask(self, small: Small) -> Get:
+    def _ask(self, small: Small) -> Request:
         return self._source.ask(small.file)
+
+    def _receive(self, small: Small, answer: Answer) -> None:
+        if not self._take(small, answer.body):
+            raise Missed("other bytes came")
 
     def _take(self, small: Small, body: memoryview) -> bool:
         """Writes the bytes, if they are the file's; where other ones come again, Spaces is to blame."""

@@ -9,7 +9,7 @@ from failure import Failure
 from ledger import Ledger
 from spaces import UNREADABLE, Listing, Spaces
 from spaces_copy import SpacesCopy
-from volley import Get
+from volley import Request
 
 
 class Source:
@@ -27,7 +27,7 @@ class Source:
         """A connection for what ask() gives; see Web.connect."""
         return self._spaces.connect(seconds)
 
-    def ask(self, file: File) -> Get:
+    def ask(self, file: File) -> Request:
         """The request for all bytes of a file."""
         return self._spaces.whole(file.path, self._listing.objects[file.path])
 

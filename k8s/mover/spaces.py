@@ -38,7 +38,7 @@ from evidence import DOCUMENT_BYTES, UPLOAD_SENTINEL
 from failure import BETWEEN, Again, Failure
 from retry import retry
 from settings import Settings
-from volley import Get
+from volley import Request
 from web import CONNECT_SECONDS, STALL_SECONDS, Web, ca_bundle, retry_after, tls_failure
 
 SIDE = "Spaces"
@@ -266,10 +266,16 @@ class Spaces:
         """A connection for requests that were signed; see Web.connect."""
         return self._web.connect(self._endpoint, seconds)
 
-    def whole(self, key: str, stored: Stored) -> Get:
-        """The request for all bytes of an object, if it still is the one that was listed."""
+    def whole(self, key: str, stored: Stored) -> Request:
+        """The request for all bytes of an object (at least one), if it still is the one that was listed."""
         url, headers = self._sign("GET", key, "", _NOTHING, _same(stored))
-        return Get(urlsplit(url).path, headers, stored.size)
+        return Request("GET", urlsplit(url).path, headers, stored.size)
+
+    def storing(self, key: str, body: memoryview | bytes, sha256: str) -> Request:
+        """The request that writes an object under its SHA-256; the answer has its ETag."""
+        url, headers = self._sign("PUT", key, "", sha256, {})
+        headers["Content-Length"] = str(len(body))
+        return Request("PUT", urlsplit(url).path, headers, None, body)
 
     def _demand_service(self, failure: Failure) -> None:
         """Raises Failure("spaces-busy") where Spaces reads no other object either, and so says nothing of this one."""

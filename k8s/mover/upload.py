@@ -5,27 +5,22 @@ import time
 from collections import Counter
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from hashlib import sha256 as hash_sha256
 
 from claim import Claim, read_sentinel
 from digest import Sha256, multipart_etag
 from evidence import UPLOAD_SENTINEL, Evidence, check_paths, is_reserved
 from failure import Again, Failure, Stopped
 from hub import Hub, HubFile
-from lanes import Lanes
 from ledger import ABANDONED_SECONDS, PLAN, SUSPECT, Journal, Ledger, Plan, Proof
-from multipart import Agreement, MultipartSink, ReadBackSink, Uploader, WrongBytes, join, source_of, wrong_bytes
+from multipart import MultipartSink, ReadBackSink, Uploader, WrongBytes, join, source_of, wrong_bytes
 from progress import Progress, counted, human
-from retry import retry
 from selection import effective_exclude, is_selected
 from settings import Settings
+from small_upload import SMALL, SmallUpload
 from spaces import PARTS_LIMIT, Gone, Listing, Spaces, Stored, Unreadable, unreadable
 from web import Web
 from window import Transfer, Window, part_size
 
-# Files up to this size are moved whole, many at a time: their cost is the round trip, not the bytes.
-SMALL = 2**20
-SMALL_LANES = 32
 ROUNDS = 3
 # How often the server's clock is read while a second passes, and how long at most: object times may be ahead of it.
 CLOCK_SECONDS = 0.1
@@ -330,51 +325,10 @@ class Upload:
             self._proofs[path] = proof
         self._progress.finish()
 
-    # --- small files ---
-
     def _carry_small(self, files: list[HubFile], listing: Listing) -> None:
-        with Lanes(SMALL_LANES, "small") as lanes:
-            lanes.map(lambda file: self._carry_one_small(file, listing.objects.get(file.path)), files)
-
-    def _carry_one_small(self, file: HubFile, stored: Stored | None) -> None:
-        body = memoryview(bytearray(file.size))
-        if stored is not None and self._may_hold(file, stored):
-            try:
-                self._read_back_small(file, stored, body)
-                self._prove(file.path, Proof(file.size, self._agree_small(file, body), stored.etag, file.blob))
-                self._progress.hash(file.size)
-                return
-            except Again as error:
-                print(f"moving {file.path} again: {error}", flush=True)
-        try:
-            sha256 = self._fetch_small(file, body)
-        except WrongBytes:
-            try:
-                sha256 = self._fetch_small(file, body)
-            except WrongBytes as error:
-                raise wrong_bytes(file.path, error) from error
-        etag = self._spaces.put(file.path, body, sha256)
-        self._prove(file.path, Proof(file.size, sha256, etag, file.blob))
-        self._progress.move(file.path, file.size)
-
-    def _read_back_small(self, file: HubFile, stored: Stored, body: memoryview) -> None:
-        try:
-            if file.size:
-                retry(lambda: self._spaces.fetch(file.path, stored, 0, body, _ignore), self._stop)
-        except Failure as failure:
-            raise unreadable(file.path)(failure) from failure
-
-    def _fetch_small(self, file: HubFile, body: memoryview) -> str:
-        if file.size:
-            retry(lambda: self._hub.fetch(self._commit, file, 0, body, _ignore), self._stop)
-        return self._agree_small(file, body)
-
-    def _agree_small(self, file: HubFile, body: memoryview) -> str:
-        agreement = Agreement(file)
-        agreement.update(body)
-        sha256 = hash_sha256(body).hexdigest()
-        agreement.check(sha256)
-        return sha256
+        small = SmallUpload(self._commit, self._hub, self._spaces, self._progress, self._stop, self._prove)
+        there = [(file, listing.objects[file.path]) for file in files if file.path in listing.objects]
+        small.carry(files, {file.path: stored for file, stored in there if self._may_hold(file, stored)})
 
     # --- large files ---
 
@@ -501,7 +455,3 @@ def _agrees(proof: Proof, file: HubFile) -> bool:
     if file.sha256 is not None:
         return proof.sha256 == file.sha256
     return proof.blob == file.blob
-
-
-def _ignore(piece: memoryview) -> None:
-    """Small files are counted when they are there."""

@@ -1,15 +1,17 @@
-"""Many small answers for one thread: while it reads one, the next ones are on their way over other connections.
+"""Many small requests by one thread: while it reads an answer, the next ones are on their way over other connections.
 
 With a thread for each, the interpreter changes hands at every wait, and that costs a small file more than its bytes do.
-An answer that has begun is read to its end, so it has to fit into what a connection takes in unread: MOST_BYTES.
-Nothing is judged here: what does not come as it should is left to be asked for by Web, which knows what each failure means.
+What is sent goes at once and an answer that has begun is read to its end, so both have to fit into what a connection
+takes in: MOST_BYTES. Nothing is judged here: what does not come as it should is left to Web, which knows what each
+failure means.
 """
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.client import HTTPConnection, HTTPException
 from selectors import EVENT_READ, BaseSelector, DefaultSelector
+from socket import SO_SNDBUF, SOL_SOCKET
 from threading import Event
 from typing import Generic, TypeVar
 
@@ -17,7 +19,9 @@ from urllib3.util.wait import wait_for_read
 
 from failure import Stopped
 from lanes import Lanes
-from web import retry_after
+from progress import counted
+from retry import backoff
+from web import REDIRECT, retry_after
 
 Item = TypeVar("Item")
 
@@ -29,12 +33,23 @@ PATIENCE_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
-class Get:
-    """A request: the path and query, its headers, and the bytes that are to come (at least one)."""
+class Request:
+    """What is asked for: `size` is the length of the answer's body, None where any will do; `followed` behind a redirect."""
 
+    method: str
     target: str
     headers: dict[str, str]
-    size: int
+    size: int | None
+    body: memoryview | bytes | None = None
+    followed: bool = False
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The whole body of an answer of status 200, and its ETag without quotes, where it has one."""
+
+    body: memoryview
+    etag: str
 
 
 class Missed(Exception):
@@ -49,42 +64,69 @@ class Late(Missed):
     """An answer takes too long: so may all others, and each would be waited for."""
 
 
+class _Redirected(Exception):
+    """The answer is at another address; its own body has been read."""
+
+
 class Volley(Generic[Item]):
-    """Fetches from one server. `connect(seconds)` opens a connection, or gives None where that cannot be."""
+    """Asks one server. `connect(seconds)` opens a connection, or gives None where that cannot be.
+
+    `take(item, answer)` raises Missed for an answer that it does not want. `follow(request, location)` gives the request
+    that a redirect asks for, None where this server is not the one for it; without it a redirect is an answer like others.
+    """
 
     def __init__(
         self,
         connect: Callable[[float], HTTPConnection | None],
-        ask: Callable[[Item], Get],
-        take: Callable[[Item, memoryview], bool],
+        ask: Callable[[Item], Request],
+        take: Callable[[Item, Answer], None],
         stop: Event,
+        follow: Callable[[Request, str], Request | None] | None = None,
     ) -> None:
         self._connect = connect
         self._ask = ask
         self._take = take
         self._stop = stop
+        self._follow = follow
+        self._free: list[HTTPConnection] = []
+        self._used: set[HTTPConnection] = set()
+        self._asked: dict[HTTPConnection, tuple[Item, Request]] = {}
 
     def fetch(self, items: Sequence[Item], lanes: Lanes) -> tuple[list[Item], Missed | None]:
-        """Hands each item's bytes to take(item, body), in any order; gives those it did not take or that never came, and why.
+        """Hands each item's answer to take(), in any order; gives those it did not take or that never came, and why.
 
         Behind the first of them no other is asked for: a server in trouble is to be asked with more care. No reason is
-        given where there was no connection. Raises Stopped, and whatever take() raises.
+        given where there was no connection or a redirect led elsewhere. Raises Stopped, and whatever take() raises.
         """
-        opened = lanes.map(lambda _: self._connect(PATIENCE_SECONDS), range(min(CONNECTIONS, len(items))))
-        connections = [connection for connection in opened if connection is not None]
-        self._coming, self._free = iter(items), list(connections)
-        self._used: set[HTTPConnection] = set()
-        self._asked: dict[HTTPConnection, tuple[Item, Get]] = {}
+        wanted = min(CONNECTIONS, len(items)) - len(self._free)
+        opened = lanes.map(lambda _: self._open(), range(wanted))
+        self._free += [connection for connection in opened if connection is not None]
+        self._coming = iter(items)
+        self._again: list[tuple[Item, Request]] = []
         self._left: list[Item] = []
         self._reasons: list[Missed] = []
-        try:
-            with DefaultSelector() as selector:
-                self._exchange(selector)
-        finally:
-            for connection in connections:
-                connection.close()
-        left = [*self._left, *(item for item, _ in self._asked.values()), *self._coming]
+        with DefaultSelector() as selector:
+            self._exchange(selector)
+        for connection in self._asked:
+            connection.close()
+        begun = [item for item, _ in [*self._asked.values(), *self._again]]
+        self._asked.clear()
+        left = [*self._left, *begun, *self._coming]
         return left, max(self._reasons, key=lambda reason: reason.retry_after or 0.0, default=None)
+
+    def __enter__(self) -> "Volley[Item]":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for connection in [*self._free, *self._asked]:
+            connection.close()
+
+    def _open(self) -> HTTPConnection | None:
+        connection = self._connect(PATIENCE_SECONDS)
+        if connection is not None:
+            # Linux begins with a quarter of this, and all others would wait until a far server has taken the rest.
+            connection.sock.setsockopt(SOL_SOCKET, SO_SNDBUF, MOST_BYTES)
+        return connection
 
     def _exchange(self, selector: BaseSelector) -> None:
         while True:
@@ -110,53 +152,88 @@ class Volley(Generic[Item]):
             connection = self._free.pop()
             # What can be read before anything was asked for is its end, or out of step.
             if connection in self._used and wait_for_read(connection.sock, timeout=0):
+                connection.close()
                 continue
-            item = next(self._coming, None)
-            if item is None:
+            asked = self._next()
+            if asked is None:
+                self._free.append(connection)
                 return
-            get = self._ask(item)
+            item, request = asked
             try:
-                connection.request("GET", get.target, headers=get.headers)
+                connection.request(request.method, request.target, request.body, request.headers)
             except (OSError, HTTPException) as error:
+                connection.close()
                 self._miss(item, Missed(type(error).__name__))
                 continue
             self._used.add(connection)
-            self._asked[connection] = item, get
+            self._asked[connection] = asked
             selector.register(connection.sock, EVENT_READ, connection)
 
+    def _next(self) -> tuple[Item, Request] | None:
+        if self._again:
+            return self._again.pop()
+        for item in self._coming:
+            return item, self._ask(item)
+        return None
+
     def _read(self, connection: HTTPConnection) -> None:
-        item, get = self._asked[connection]
+        item, request = self._asked[connection]
+        whole = False
         try:
-            if not self._take(item, _receive(connection, get)):
-                raise Missed("other bytes came")
+            answer = _receive(connection, request, redirects=self._follow is not None)
+            whole = True
+            self._take(item, answer)
+        except _Redirected as redirect:
+            whole = True
+            following = self._follow(request, str(redirect)) if self._follow and not request.followed else None
+            if following is None:
+                self._left.append(item)
+            else:
+                self._again.append((item, replace(following, followed=True)))
         except Late:
             raise
         except Missed as reason:
             self._miss(item, reason)
-        else:
-            if connection.sock is not None:
-                self._free.append(connection)
         del self._asked[connection]
+        if whole and connection.sock is not None:
+            self._free.append(connection)
+        else:
+            connection.close()
 
     def _miss(self, item: Item, reason: Missed) -> None:
         self._left.append(item)
         self._reasons.append(reason)
 
 
-def _receive(connection: HTTPConnection, get: Get) -> memoryview:
-    """The body, where it is all that was to come. Raises Missed, Late."""
+def rest(left: Sequence[str], reason: Missed, stop: Event) -> None:
+    """Says why these did not come, and leaves the server alone as behind any other failure. Raises Stopped."""
+    wait = backoff(1, reason.retry_after)
+    says = f"asking with more care for {counted(len(left))} in {wait:.1f} s"
+    print(f"{says}, {left[0]} first: {reason}", flush=True)
+    if stop.wait(wait):
+        raise Stopped()
+
+
+def _receive(connection: HTTPConnection, request: Request, *, redirects: bool) -> Answer:
+    """The answer, where it is what was to come. Raises Missed, Late, and _Redirected with the location."""
     until = time.monotonic() + PATIENCE_SECONDS
-    body, filled = memoryview(bytearray(get.size)), 0
     try:
         response = connection.getresponse()
-        if response.status != 200:
+        redirected = redirects and response.status in REDIRECT
+        if response.status != 200 and not redirected:
             raise Missed(f"the answer is {response.status}", retry_after(dict(response.getheaders())))
-        if response.length != get.size:
-            raise Missed("another length was announced")
-        while piece := response.read1(get.size - filled):
-            body[filled : filled + len(piece)] = piece
-            filled += len(piece)
-            if filled < get.size and time.monotonic() > until:
+        least, most = (0, MOST_BYTES) if redirected or request.size is None else (request.size, request.size)
+        announced = response.length
+        if announced is not None:
+            if not least <= announced <= most:
+                raise Missed("another length was announced")
+            least = announced
+        body = bytearray()
+        while piece := response.read1(most + 1 - len(body)):
+            body += piece
+            if len(body) > most:
+                raise Missed("more bytes came")
+            if time.monotonic() > until:
                 raise Late(f"an answer took longer than {PATIENCE_SECONDS:.0f} s")
         # To its end, which read1 does not look for.
         response.read()
@@ -164,6 +241,8 @@ def _receive(connection: HTTPConnection, get: Get) -> memoryview:
         raise Late(f"an answer stopped for {PATIENCE_SECONDS:.0f} s") from error
     except (OSError, HTTPException) as error:
         raise Missed(type(error).__name__) from error
-    if filled < get.size:
+    if len(body) < least:
         raise Missed("the answer broke off")
-    return body
+    if redirected:
+        raise _Redirected(response.headers.get("Location", ""))
+    return Answer(memoryview(body), response.headers.get("ETag", "").strip('"'))

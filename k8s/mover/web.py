@@ -47,6 +47,7 @@ GATHER_SECONDS = 0.5
 # An error's words are in its first bytes; what comes behind them, or takes longer, is not worth the memory or the wait.
 WORDS_BYTES = 64 * 1024
 DOCUMENT_SECONDS = 600.0
+REDIRECT = (301, 302, 303, 307, 308)
 
 
 class _Patient:
