@@ -1,8 +1,10 @@
 import { describe, expect, test, vi } from 'vitest'
+import { Interrupted } from '../../scripts/lib/failure.mts'
 import { Follower } from '../../scripts/lib/follow.mts'
 import { type Kubectl, KubectlError } from '../../scripts/lib/kubectl.mts'
 import type { Job, Metadata, Pod } from '../../scripts/lib/objects.mts'
 import { transferOptions } from '../../scripts/lib/options.mts'
+import { Outcome } from '../../scripts/lib/outcome.mts'
 import type { Session } from '../../scripts/lib/session.mts'
 import { readSettings } from '../../scripts/lib/settings.mts'
 import { Story } from '../../scripts/lib/story.mts'
@@ -112,6 +114,15 @@ describe('a Job that is followed', () => {
     const { end, said } = await follow([{ job: job(), pods: [] }, forbidden])
     expect(end).toBe(forbidden)
     expect(said).toMatch(/Job j goes on in the cluster; to stop it: delete job j\n +follow it again: AGAIN\n$/)
+  })
+
+  test('and left by Ctrl-C says the same to machines, in one line', async () => {
+    const { end } = await follow([{ job: job(), pods: [] }, new Interrupted('SIGINT')])
+    expect(end).toMatchObject({ next: expect.stringMatching(/^Job j goes on .*\nfollow it again: AGAIN$/) })
+    expect(new Outcome().document('x', 'a/b', end)).toMatchObject({
+      state: 'interrupted',
+      next: 'Job j goes on in the cluster; to stop it: delete job j; follow it again: AGAIN',
+    })
   })
 
   test('is asked for its pods again once it has ended: the list may be older than its end', async () => {
