@@ -81,9 +81,10 @@ export function cleanModel(session: Session): Promise<Result> {
   })
 }
 
-function tell({ story }: Session, lines: readonly string[]): Result {
+/** Once: a terminal shows both streams, and the document of --json takes the place of the text. */
+function tell({ story, settings }: Session, lines: readonly string[]): Result {
   const text = lines.join('\n')
-  story.done(TITLE, text)
+  if (settings.json) story.done(TITLE, text)
   return { text }
 }
 

@@ -54,6 +54,7 @@ export async function withSettings(
     story.quiet = settings.quiet
     const { text, problem } = await run(settings, outcome)
     process.exitCode = problem ? exitCodes.failed : exitCodes.done
+    story.clear()
     await print(json ? documentOf(script, model, problem) : `${text}\n`)
   } catch (error) {
     process.exitCode = tell(error)

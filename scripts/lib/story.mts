@@ -101,14 +101,19 @@ export class Story {
     this.#line(' ', '', progressSentence(progress))
   }
 
+  /** Takes away the line that is drawn: the result, which goes elsewhere, may be shown in its place. */
+  clear(): void {
+    if (this.#drawn) this.#write(CLEAR_LINE)
+    this.#drawn = ''
+  }
+
   #draw(line: string): void {
     this.#drawn = line
     this.#write(`${CLEAR_LINE}${line}`)
   }
 
   #line(mark: string, title: string, sentence: string): void {
-    if (this.#drawn) this.#write(CLEAR_LINE)
-    this.#drawn = ''
+    this.clear()
     for (const line of this.#layOut(mark, title, sentence)) this.#write(`${line}\n`)
   }
 

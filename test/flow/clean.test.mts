@@ -1,5 +1,6 @@
 import { chmod, mkdir, readdir, writeFile } from 'node:fs/promises'
 import path from 'node:path'
+import { stripVTControlCharacters } from 'node:util'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { parseAllDocuments } from 'yaml'
 import { python } from '../local/cluster.mts'
@@ -415,6 +416,8 @@ describe('on a terminal', () => {
   test('yes removes', async () => {
     const done = await onTerminal('yes\n')
     expect(done, done.stdout).toMatchObject({ code: 0 })
+    const shown = stripVTControlCharacters(done.stdout)
+    expect(shown.match(/^.*was removed.*$/gm), 'once, in a line of its own').toEqual(['of acme/left was removed:'])
     expect(await filesBelow(folder())).toEqual([])
   })
 })

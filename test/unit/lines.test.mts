@@ -281,6 +281,12 @@ describe('a terminal', () => {
     const [indent, drawn] = [' '.repeat(13), `${' '.repeat(13)}pulling image`]
     expect(shown(true)).toEqual(['', drawn, `${indent}commit c\n`, drawn, '✓ to NFS     all there\n'])
     expect(shown(true, 12)[1]).toBe('  pulling i')
+    const said: string[] = []
+    const story = new Story((text) => said.push(text), { live: true, color: false, columns: () => 60 })
+    story.phase({ short: 'pulling image', sentence: '' })
+    story.clear()
+    story.clear()
+    expect(said.slice(1), 'gone before a result that goes elsewhere').toEqual(['\r\u001b[2K'])
     expect(shown(false)).toEqual([
       `${indent}pod p is pulling image i on n\n${indent}commit c\n✓ to NFS     all there\n`,
     ])
