@@ -14,7 +14,7 @@ export function progressSentence(progress: Progress): string {
 export function progressBar(progress: Progress, columns: number): string {
   const facts = [...factsOf(progress)]
   const indent = indentAt(columns)
-  if (progress.total === 0) return phaseLine(progress.phase, columns)
+  if (!hasNumbers(progress)) return phaseLine(progress.phase, columns)
   const room = (kept: readonly string[]) => columns - 1 - indent - kept.join('  ').length - 2
   let kept = facts
   // Files, then the time left, then the rate: percent and bytes stay.
@@ -33,9 +33,14 @@ function indentAt(columns: number): number {
   return columns >= 60 ? INDENT : 2
 }
 
+/** Whoever plans only looks: what is there already would read like bytes that move. */
+function hasNumbers({ total, phase }: Progress): boolean {
+  return total > 0 && phase !== 'planning'
+}
+
 function* factsOf(progress: Progress): Generator<string> {
   const { percent, bytes, total, bytesPerSecond, secondsLeft, files, totalFiles, phase } = progress
-  if (total === 0) {
+  if (!hasNumbers(progress)) {
     yield phase
     return
   }

@@ -20,7 +20,7 @@ import {
   unscheduledBecause,
 } from './pod.mts'
 import { PodLog } from './podlog.mts'
-import { parseProgress } from './progress.mts'
+import { isAllThere, parseProgress } from './progress.mts'
 import { type MoverDone, parseReport } from './report.mts'
 import type { Session } from './session.mts'
 import { Stall } from './stall.mts'
@@ -265,7 +265,8 @@ export class Follower {
     if (/^(failed|next): /.test(line)) this.#keptBack.push(line)
     else if (progress) {
       this.#stall.note(progress)
-      this.#session.story.progress(progress)
+      // Where nothing had to move the line before has said so.
+      if (!isAllThere(progress)) this.#session.story.progress(progress)
     } else if (line !== '' && line !== this.#lastLine) {
       this.#session.story.detail(line)
       this.#tail = [...this.#tail, line].slice(-TAIL)

@@ -32,6 +32,11 @@ export function parseProgress(line: string): Progress | undefined {
   }
 }
 
+/** The last line of a run that found all of it while it planned. */
+export function isAllThere({ phase, bytes, total }: Progress): boolean {
+  return phase === 'planning' && total > 0 && bytes === total
+}
+
 function numberOrNothing(text: string | undefined): number | undefined {
   return text === undefined || text === '-' ? undefined : Number(text)
 }

@@ -125,6 +125,16 @@ describe('a Job that is followed', () => {
     })
   })
 
+  test('and had nothing to move is not told like a transfer', async () => {
+    const lines = [
+      'progress 0% 0/0 B - MB/s eta - files 0/0 phase planning',
+      'already complete: the evidence in Spaces holds',
+      'progress 100% 9/9 B - MB/s eta - files 3/3 phase planning',
+    ]
+    const { said } = await follow([{ job: job([complete]), pods: [pod('p', 0, DONE)] }], [], {}, lines)
+    expect(said.trim().split(/\n */)).toEqual(['planning', 'already complete: the evidence in Spaces holds'])
+  })
+
   test('is asked for its pods again once it has ended: the list may be older than its end', async () => {
     let lists = 0
     const list = async () => (++lists === 1 ? [] : [pod('p', 0, DONE)])

@@ -221,6 +221,11 @@ describe('a bar', () => {
     expect(progressSentence(parseProgress(first) as Progress)).toBe('0 %   20.0 kB of 100 MB   4 of 9 files')
     const installing = 'progress 0% 0/0 B - MB/s eta - files 0/0 phase installing'
     expect(progressSentence(parseProgress(installing) as Progress)).toBe('installing')
+    const planning = parseProgress('progress 0% 0/9000000 B - MB/s eta - files 0/9 phase planning') as Progress
+    expect([progressSentence(planning), progressBar(planning, 80).trim()], 'nothing moves').toEqual([
+      'planning',
+      'planning',
+    ])
   })
 })
 
