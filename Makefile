@@ -23,7 +23,8 @@ SETTINGS := MODEL CONTEXT ARGS KUBE_CONTEXT NAMESPACE MODEL_REVISION MODEL_INCLU
   MOVER_PIP_INDEX_URL VERIFY_LEVEL
 STRANGE := $(filter-out $(SETTINGS) KUBECONFIG E2E_HOST_IP E2E_CLUSTER_TOOL CI NO_COLOR PATH SHELL,$(GIVEN))
 ifneq ($(STRANGE),)
-$(error $(STRANGE): no such setting; there are $(SETTINGS))
+MEANT := $(shell scripts/run scripts/meant.mts $(foreach name,$(STRANGE),'$(subst ','\'',$(name))') -- $(SETTINGS) 2>/dev/null)
+$(error $(STRANGE): no such setting; $(if $(MEANT),$(MEANT) There,there) are $(SETTINGS))
 endif
 # A make below this one (the tests call it) starts from its own command line.
 MAKEOVERRIDES =

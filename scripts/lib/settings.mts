@@ -1,5 +1,6 @@
 import { PUBLIC, readFlags, usage, withoutCredentials } from './flags.mts'
 import { commonOptions, type Option, type OptionName, options } from './options.mts'
+import { nearest } from './spelling.mts'
 
 /** What one run is asked to do; frozen. `exclude` undefined: the mover's own default; `memory` undefined: the manifest's. */
 export interface Settings {
@@ -127,4 +128,15 @@ export function readSettings(
   }
   if (problems.length > 0) throw usage(script, problems.join('\n'))
   return Object.freeze(settings)
+}
+
+/** The one of `known` variables that a wrong name was meant to be: it may also be a flag's, as in `REVISION=` or `REPAIR=`. */
+export function meantSetting(name: string, known: readonly string[]): string | undefined {
+  const flags = Object.values(table).map(({ flag, environment }): [string, string] => [
+    flag.replaceAll('-', '_').toUpperCase(),
+    environment ?? `ARGS=--${flag}`,
+  ])
+  const meanings = new Map([...flags, ...known.map((one): [string, string] => [one, one])])
+  const near = nearest(name.toUpperCase(), [...meanings.keys()])
+  return near === undefined ? undefined : meanings.get(near)
 }

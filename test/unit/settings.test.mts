@@ -1,10 +1,13 @@
 import { spawnSync } from 'node:child_process'
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import { Failure } from '../../scripts/lib/failure.mts'
 import { wantsHelp } from '../../scripts/lib/flags.mts'
 import { type Option, type OptionName, options } from '../../scripts/lib/options.mts'
 import { type Environment, readSettings } from '../../scripts/lib/settings.mts'
 import { nearest } from '../../scripts/lib/spelling.mts'
+
+// Some tests start processes, and the machine may be busy with others.
+vi.setConfig({ testTimeout: 60_000 })
 
 const ALL = Object.keys(options) as OptionName[]
 
@@ -101,16 +104,33 @@ test('what cannot be undone has no default', () => {
   expect(read([], { MODEL: 'a/b' })).toBe('a/b')
 })
 
-test('make knows every setting, and refuses what it does not know', () => {
-  const make = (...args: string[]) =>
-    spawnSync('make', ['--dry-run', 'slug', ...args], { encoding: 'utf8', env: { PATH: process.env.PATH ?? '' } })
+const make = (...args: string[]) =>
+  spawnSync('make', ['--dry-run', 'slug', ...args], { encoding: 'utf8', env: { PATH: process.env.PATH ?? '' } })
+
+test('make knows every setting', () => {
   const names = Object.values<Option>(options).flatMap(({ environment }) => environment ?? [])
   const known = make(...names.map((name) => `${name}=x`), 'CONTEXT=x', 'ARGS=x')
   expect(known.stderr).toBe('')
   expect(known.status).toBe(0)
-  const strange = make('MODLE=gpt2')
-  expect(strange.status).toBe(2)
-  expect(strange.stderr).toMatch(/MODLE: no such setting; there are MODEL /)
+})
+
+test.each([
+  [['MODLE=gpt2'], 'MODLE: no such setting; did you mean MODEL? There are MODEL CONTEXT '],
+  [['model=gpt2'], 'model: no such setting; did you mean MODEL? There'],
+  [['REVISION=v2', 'MODEL=gpt2'], 'REVISION: no such setting; did you mean MODEL_REVISION? There'],
+  [['REPAIR=1'], 'REPAIR: no such setting; did you mean ARGS=--repair? There'],
+  [['CONTXT=x'], 'CONTXT: no such setting; did you mean CONTEXT? There'],
+  [['XYZZY=1'], 'XYZZY: no such setting; there are MODEL CONTEXT '],
+  // No shell reads a name.
+  [["x';echo;'=1"], "x';echo;': no such setting; there are MODEL "],
+])('make refuses %j by name', (args, words) => {
+  const { status, stderr } = make(...args)
+  expect(status, stderr).toBe(2)
+  expect(stderr).toContain(words)
+})
+
+test('two wrong names are both made good', () => {
+  expect(make('MODLE=gpt2', 'NAMESPCE=x').stderr).toMatch(/did you mean (MODEL and NAMESPACE|NAMESPACE and MODEL)\?/)
 })
 
 describe('refused with exit code 2:', () => {
