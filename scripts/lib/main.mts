@@ -10,7 +10,7 @@ import { Outcome } from './outcome.mts'
 import { rehearse } from './rehearsal.mts'
 import type { Result, Session } from './session.mts'
 import { type Environment, readSettings, type Settings } from './settings.mts'
-import { Story } from './story.mts'
+import { layOutResult, Story } from './story.mts'
 import { terminalOf } from './terminal.mts'
 
 const story = new Story((text) => process.stderr.write(text), terminalOf(process.stderr, process.env))
@@ -55,7 +55,9 @@ export async function withSettings(
     const { text, problem } = await run(settings, outcome)
     process.exitCode = problem ? exitCodes.failed : exitCodes.done
     story.clear()
-    await print(json ? documentOf(script, model, problem) : `${text}\n`)
+    // Manifests are for kubectl, line by line.
+    const shown = settings.dryRun ? text : layOutResult(text, terminalOf(process.stdout, process.env))
+    await print(json ? documentOf(script, model, problem) : `${shown}\n`)
   } catch (error) {
     process.exitCode = tell(error)
     if (json) await print(documentOf(script, model, error))

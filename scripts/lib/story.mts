@@ -114,22 +114,7 @@ export class Story {
 
   #line(mark: string, title: string, sentence: string): void {
     this.clear()
-    for (const line of this.#layOut(mark, title, sentence)) this.#write(`${line}\n`)
-  }
-
-  /** On a terminal lines are broken at words, below each other; elsewhere they stay as they are, for grep. */
-  #layOut(mark: string, title: string, sentence: string): string[] {
-    const { live } = this.#terminal
-    const columns = this.#terminal.columns()
-    const narrow = columns < NARROW
-    const width = narrow ? 0 : TITLE_WIDTH
-    // Where there is no column for titles, the title is the sentence's first word.
-    const text = narrow && title !== '' ? `${title} ${sentence}` : sentence
-    // Without the mark, whose colour takes no room.
-    const room = columns - lineOf(' ', '', '-', width).length
-    const plain = text.split('\n').map(formatPrintable)
-    const lines = plain.flatMap((line) => (live ? wrapLine(line, room) : [line]))
-    return lines.map((line, i) => lineOf(i === 0 ? mark : ' ', i === 0 && !narrow ? title : '', line, width))
+    for (const line of layOut(this.#terminal, mark, title, sentence)) this.#write(`${line}\n`)
   }
 
   #paint(code: string, text: string): string {
@@ -146,4 +131,31 @@ const NARROW = 60
 export function lineOf(mark: string, title: string, sentence: string, width = TITLE_WIDTH): string {
   const words = [title.padEnd(width), sentence].filter((word) => word !== '')
   return [mark, ...words].join(' ').trimEnd()
+}
+
+/** On a terminal lines are broken at words, below each other; elsewhere they stay as they are, for grep. */
+function layOut(terminal: Terminal, mark: string, title: string, sentence: string): string[] {
+  const columns = terminal.columns()
+  const narrow = columns < NARROW
+  const width = narrow ? 0 : TITLE_WIDTH
+  // Where there is no column for titles, the title is the sentence's first word.
+  const text = narrow && title !== '' ? `${title} ${sentence}` : sentence
+  // Without the mark, whose colour takes no room.
+  const room = columns - lineOf(' ', '', '-', width).length
+  const plain = text.split('\n').map(formatPrintable)
+  const lines = plain.flatMap((line) => (terminal.live ? wrapLine(line, room) : [line]))
+  return lines.map((line, i) => lineOf(i === 0 ? mark : ' ', i === 0 && !narrow ? title : '', line, width))
+}
+
+/** A line of `lineOf`: mark, title, sentence. */
+const ROW = new RegExp(`^([✓✗•!]) (.{${TITLE_WIDTH}}) (.*)$`)
+
+/** A result as its terminal shows it: broken as the story is. Elsewhere it is the text that it was. */
+export function layOutResult(text: string, terminal: Terminal): string {
+  if (!terminal.live) return text
+  const lines = text.split('\n').flatMap((line) => {
+    const [, mark, title = '', sentence = ''] = ROW.exec(line) ?? []
+    return mark ? layOut(terminal, mark, title.trimEnd(), sentence) : wrapLine(line, terminal.columns())
+  })
+  return lines.join('\n')
 }

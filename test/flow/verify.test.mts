@@ -1,6 +1,8 @@
 import { readFile, rm, truncate, writeFile } from 'node:fs/promises'
 import path from 'node:path'
+import { stripVTControlCharacters } from 'node:util'
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
+import { python } from '../local/cluster.mts'
 import { smallModel } from '../local/model.mts'
 import { createWorld, type World } from '../local/world.mts'
 import { lastLine } from './proof.mts'
@@ -31,6 +33,19 @@ test('a staged model passes its three checkpoints', async () => {
   const { code, said } = await verify()
   expect(code, said).toBe(0)
   expect(said).toContain(world.pvc)
+})
+
+test('on a narrow terminal the result is broken at words', async () => {
+  const command = `stty cols 40; exec scripts/verify.mts --model ${model.id}`
+  const terminal = [path.resolve('test/local/terminal.py'), 'no question', '', 'sh', '-c', command]
+  const { code, stdout } = await world.run(path.join(python, 'python'), terminal)
+  expect(code, stdout).toBe(0)
+  const rows = stripVTControlCharacters(stdout).split('\r\n')
+  const result = rows.slice(rows.findIndex((row) => row.startsWith('✓ claim')))
+  expect(result).toContain('✓ verdict acme/checked is staged')
+  const long = result.filter((row) => row.length > 40 && /\S +\S/.test(row))
+  expect(long, 'of several words').toEqual([])
+  expect(result.length, 'more lines than checkpoints').toBeGreaterThan(6)
 })
 
 interface StageDocument {

@@ -5,7 +5,7 @@ import { formatBytes, formatList, formatPrintable, formatSeconds, wrapLine } fro
 import { type Progress, parseProgress } from '../../scripts/lib/progress.mts'
 import { parseQuantity } from '../../scripts/lib/quantity.mts'
 import { listPaths, parseReport } from '../../scripts/lib/report.mts'
-import { lineOf, Story } from '../../scripts/lib/story.mts'
+import { layOutResult, lineOf, Story } from '../../scripts/lib/story.mts'
 import { terminalOf } from '../../scripts/lib/terminal.mts'
 
 describe('a progress line', () => {
@@ -196,6 +196,33 @@ test('on a terminal lines are broken at words and stay below each other; elsewhe
     '  word end',
   ])
   expect(shown(false, 40)).toHaveLength(1)
+})
+
+test('a result is broken as the story is where it is shown, and stays as it is where it is read', () => {
+  const result = [
+    lineOf('✓', 'files', '13 files, 16.1 GB: names and sizes agree with the evidence on the volume'),
+    lineOf('✗', 'jobs', 'there is no Job j; run make model-to-nfs MODEL=acme/a-model-with-a-long-name'),
+    's3://a-bucket/models/acme/a-model-with-a-long-name/ 0123456789abcdef',
+  ]
+  const shown = (columns: number, live = true) =>
+    layOutResult(result.join('\n'), { live, color: false, columns: () => columns }).split('\n')
+  expect(shown(40)).toEqual([
+    '✓ files 13 files, 16.1 GB: names and',
+    '  sizes agree with the evidence on the',
+    '  volume',
+    '✗ jobs there is no Job j; run',
+    '  make model-to-nfs MODEL=acme/a-model-with-a-long-name',
+    's3://a-bucket/models/acme/a-model-with-a-long-name/',
+    '0123456789abcdef',
+  ])
+  expect(shown(80)).toEqual([
+    '✓ files      13 files, 16.1 GB: names and sizes agree with the evidence on the',
+    '             volume',
+    '✗ jobs       there is no Job j; run',
+    '             make model-to-nfs MODEL=acme/a-model-with-a-long-name',
+    result[2],
+  ])
+  expect(shown(40, false)).toEqual(result)
 })
 
 describe('a bar', () => {
