@@ -172,7 +172,7 @@ export class Follower {
     if (now && now !== this.#said && !hindrance?.fatal) {
       if (hindrance) {
         story.detail(hindrance.detail)
-        story.detail(withSettingsNamed(hindrance.next, this.#session.settings))
+        story.detail(withSettingsNamed(hindrance.next, this.#session))
       } else if (phase) story.phase(phase)
     }
     this.#said = now ?? this.#said

@@ -36,9 +36,9 @@ export function formatList(names: readonly string[], shown: number): string {
     : names.join(', ')
 }
 
-/** What has to stay in one piece to be pasted: a command of kubectl or of ours to the end of its clause, a make target with its words. */
+/** What has to stay in one piece to be pasted: a command of kubectl or of ours to the end of its clause, a make target with its variables. */
 const COMMAND =
-  /\(?(?:kubectl (?:--context|config) |\S*\/scripts\/[\w-]+\.mts)[^;]*?(?=; |, (?:and|or|then) | (?:lists|and|or|says) |$)|make [a-z-]+(?: MODEL=\S+)?(?: ARGS=(?:'[^']*'|\S+))?/
+  /\(?(?:kubectl (?:--context|config) |\S*\/scripts\/[\w-]+\.mts)[^;]*?(?=; |: it |, (?:and|or|then) | (?:lists|tells|and|or|says|for this|with|first)\b|$)|make [a-z-]+(?: [A-Z_]+=(?:\$'(?:\\.|[^'\\])*'|'[^']*'|[^\s'])+)*/
     .source
 
 const ATOM = new RegExp(`(?:${COMMAND})\\S*|\\S+`, 'g')

@@ -1,5 +1,4 @@
-import path from 'node:path'
-import { quote } from 'zx'
+import { makeCommand, type OptionValue, scriptCommand, valuesOf } from './advice.mts'
 import { checkKubectl } from './checks.mts'
 import { exitCodes, Failure, Interrupted } from './failure.mts'
 import { wantsHelp } from './flags.mts'
@@ -29,6 +28,7 @@ export async function main(script: Script, run: (session: Session) => Promise<Re
       outcome,
       kubeconfig: process.env.KUBECONFIG,
       again: commandOf(script, settings, process.argv.slice(2), process.env),
+      target: targetOf(script, process.env),
       signal,
     }
     if (settings.dryRun) return rehearse(session, run)
@@ -59,9 +59,16 @@ export async function withSettings(
     const shown = settings.dryRun ? text : layOutResult(text, terminalOf(process.stdout, process.env))
     await print(json ? documentOf(script, model, problem) : `${shown}\n`)
   } catch (error) {
+    if (error instanceof Failure) error.next = helpAsTyped(error.next, script)
     process.exitCode = tell(error)
     if (json) await print(documentOf(script, model, error))
   }
+}
+
+/** Where the options are listed, for whoever typed make. */
+function helpAsTyped(next: string, script: Script): string {
+  const target = targetOf(script, process.env)
+  return target === undefined ? next : next.replace(`scripts/${script.name}.mts --help`, `make ${target} ARGS=--help`)
 }
 
 function documentOf({ name }: Script, model: string | undefined, end: unknown): string {
@@ -79,20 +86,24 @@ async function print(text: string): Promise<void> {
 }
 
 /**
- * This run's command as it can be pasted in any folder and any shell: what came by the environment, from make too, is
- * named, and nothing is restarted once more. No setting is a secret.
+ * This run's command as it can be pasted, by make or by the script's file as this one was: what came by the environment
+ * is named, for another shell has another one, and nothing is restarted once more. No setting is a secret.
  */
 export function commandOf(script: Script, settings: Settings, typed: readonly string[], env: Environment): string {
-  const args = typed.filter((arg) => arg !== '--restart')
-  const named = script.options.flatMap((name) => {
+  const target = targetOf(script, env)
+  const args = typed.filter((arg) => arg !== '--restart' && !(target === 'plan' && arg === '--plan'))
+  const named = script.options.flatMap((name): OptionValue[] => {
     const { flag, environment }: Option = options[name]
     if (args.some((arg) => arg === `--${flag}` || arg.startsWith(`--${flag}=`))) return []
     if (name !== 'model' && (environment === undefined || env[environment] === undefined)) return []
-    const values = [settings[name]].flat().map(String)
-    return (values.length > 0 ? values : ['']).flatMap((value) => [`--${flag}`, value])
+    return [[name, valuesOf(name, settings)]]
   })
-  const file = path.resolve(import.meta.dirname, '..', `${script.name}.mts`)
-  return [file, ...args, ...named].map((arg) => quote(arg)).join(' ')
+  return target === undefined ? scriptCommand(script.name, args, named) : makeCommand(target, named, args)
+}
+
+/** As the Makefile says it; somebody else's variable of that name says nothing. */
+function targetOf({ name, target = name }: Script, { MAKE_TARGET }: Environment): string | undefined {
+  return MAKE_TARGET === target || (MAKE_TARGET === 'plan' && name === 'setup-model') ? MAKE_TARGET : undefined
 }
 
 /** Aborted by the first signal of an end or by a closed pipe; the second one ends the process as it stands. */

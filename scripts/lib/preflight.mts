@@ -30,7 +30,7 @@ export function preflight(session: Session, needs: Needs): Promise<void> {
         ? unknownContext(settings.context, await contextsOf(session), session.kubeconfig)
         : down
 
-    const findings = relevant(reports).map((one) => ({ ...one, next: withSettingsNamed(one.next, settings) }))
+    const findings = relevant(reports).map((one) => ({ ...one, next: withSettingsNamed(one.next, session) }))
     const problems = findings.filter(({ level }) => level === 'problem')
     if (problems.length > 0) throw failureOf(problems, session.again)
     const skipped = findings.filter(({ level }) => level === 'skipped').map(({ title }) => title)

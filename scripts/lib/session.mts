@@ -19,6 +19,8 @@ export interface Session {
   kubeconfig: string | undefined
   /** The command that goes on where this run is, to paste. */
   again: string
+  /** The target of make that this run is; undefined: the script was called by its file. */
+  target: string | undefined
   /** Aborted by Ctrl-C and its like. */
   signal: AbortSignal
 }

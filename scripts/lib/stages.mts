@@ -39,15 +39,16 @@ export function moveToNfs(session: Session): Promise<Result> {
 
 /** Every failure on the way bears the stage's title, and every end is noted. */
 export async function runStage<T>(
-  { outcome, again, settings }: Session,
+  session: Session,
   title: string,
   run: (noted: StageOutcome) => Promise<T>,
 ): Promise<T> {
+  const { outcome, again } = session
   try {
     return await outcome.record(title, run)
   } catch (error) {
     if (error instanceof Failure || error instanceof Interrupted) error.stage ??= title
-    if (error instanceof Failure) error.next = withSettingsNamed(error.next, settings)
+    if (error instanceof Failure) error.next = withSettingsNamed(error.next, session)
     if (error instanceof Interrupted) error.next ??= `to go on: ${again}`
     throw error
   }

@@ -52,9 +52,9 @@ export function verifyModel(session: Session): Promise<Result> {
       return { text: '' }
     }
     const found = spaces ? await checkSpaces(session, noted) : await checkVolume(session, noted)
-    const checkpoints = found.map((one) => ({ ...one, next: withSettingsNamed(one.next, session.settings) }))
+    const checkpoints = found.map((one) => ({ ...one, next: withSettingsNamed(one.next, session) }))
     noted.checkpoints = checkpoints.map((one) => ({ ...one, next: one.next || null }))
-    const all = withSettingsNamed('run make setup-model: it does what is missing, in order', session.settings)
+    const all = withSettingsNamed('run make setup-model: it does what is missing, in order', session)
     const result = verdict(checkpoints, model, spaces ? { state: 'in Spaces' } : { state: 'staged', all })
     if (result.problem) {
       const open = checkpoints.filter(({ holds }) => !holds).map(({ title }) => title)

@@ -90,7 +90,17 @@ describe('before the first change', () => {
   test('a claim that is not there, or not Bound, for hop 2', async () => {
     const said = await expectProblem('model-to-nfs', ['--model', model.id], { MODEL_PVC: 'no-such-claim' })
     expect(said).toContain('there is no PVC no-such-claim')
-    expect(lastLine(said)).toContain('make fix-pvc')
+    expect(lastLine(said)).toMatch(/\/scripts\/fix-pvc\.mts .*--pvc no-such-claim/)
+  })
+
+  test('is told to whoever typed make in what make takes', async () => {
+    const run = (...given: string[]) => world.run('make', ['model-to-nfs', `MODEL=${model.id}`, ...given])
+    const one = await run('MODEL_PVC=no-such-claim')
+    expect(lastLine(one.stderr.replace(/\nmake: .*/, ''))).toMatch(/make fix-pvc .*MODEL_PVC=no-such-claim/)
+    const two = await run('MODEL_PVC=no-such-claim', 'ARGS=--buffer 2Gi')
+    expect(two.stderr).toMatch(
+      /then run the same command again: make model-to-nfs MODEL=acme\/ready .*MODEL_PVC=no-such-claim .*ARGS='--buffer 2Gi'$/m,
+    )
   })
 
   test('a buffer that the pods cannot hold', async () => {

@@ -1,3 +1,4 @@
+import path from 'node:path'
 import { expect, test } from 'vitest'
 import { withSettingsNamed } from '../../scripts/lib/advice.mts'
 import { type OptionName, options } from '../../scripts/lib/options.mts'
@@ -39,7 +40,37 @@ test.each([
     ['--model', 'a/b', '--timeout', '5'],
     'a timeout is no place: make plan MODEL=a/b',
   ],
-])('%j with %j is told as %s', (next, args, told) => {
-  expect(withSettingsNamed(next, settings(...args))).toBe(told)
-  expect(withSettingsNamed(told, settings(...args)), 'once').toBe(told)
+  ['remove another (make clean-model)', ['--model', 'a/b', '--pvc', 'p'], 'remove another (make clean-model)'],
+  ['make verify; with ARGS=--repair', ['--model', 'a/b'], 'make verify MODEL=a/b; with ARGS=--repair'],
+])('under make %j with %j is told as %s', (next, args, told) => {
+  const session = { settings: settings(...args), target: 'verify' }
+  expect(withSettingsNamed(next, session)).toBe(told)
+  expect(withSettingsNamed(told, session), 'once').toBe(told)
+})
+
+test.each([
+  ['run make fix-pvc, then x', [], 'run DIR/fix-pvc.mts, then x'],
+  [
+    'run make fix-pvc, then x',
+    ['--context', 'a b', '--pvc', 'p', '--model', 'a/b'],
+    "run DIR/fix-pvc.mts --context $'a b' --pvc p, then x",
+  ],
+  ['make plan tells', ['--model', 'a/b'], 'DIR/setup-model.mts --plan --model a/b tells'],
+  [
+    'make verify',
+    ['--model', 'a/b', '--include', '*.json', '--include', '*.txt', '--exclude', ''],
+    "DIR/verify.mts --model a/b --include $'*.json' --include $'*.txt' --exclude $''",
+  ],
+  ['remove another (make clean-model)', ['--model', 'a/b', '--pvc', 'p'], 'remove another (DIR/clean.mts)'],
+  [
+    'run make model-to-nfs for it; with ARGS=--repair all of it',
+    ['--model', 'a/b'],
+    'run DIR/model-to-nfs.mts --model a/b for it; with --repair all of it',
+  ],
+  ['make room on the volume', ['--model', 'a/b'], 'make room on the volume'],
+])('by the script %j with %j is told as %s', (next, args, told) => {
+  const session = { settings: settings(...args), target: undefined }
+  const said = withSettingsNamed(next, session)
+  expect(said.replaceAll(path.resolve('scripts'), 'DIR')).toBe(told)
+  expect(withSettingsNamed(said, session), 'once').toBe(said)
 })

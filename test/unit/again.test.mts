@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process'
 import path from 'node:path'
 import { expect, test } from 'vitest'
 import type { Script } from '../../scripts/lib/help.mts'
@@ -35,3 +36,33 @@ test.each<[string[], Environment, string]>([
   const again = commandOf(script, settings, args, env)
   expect(again).toBe(`${path.resolve('scripts/model-to-nfs.mts')} ${command}`)
 })
+
+test.each<[string[], Environment, string]>([
+  [[], { MODEL: 'a/env' }, 'MODEL=a/env'],
+  [[], { MODEL: 'a/env', KUBE_CONTEXT: 'demo', MODEL_EXCLUDE: '' }, "MODEL=a/env MODEL_EXCLUDE=$'' CONTEXT=demo"],
+  [['--restart'], { MODEL: 'a/env' }, 'MODEL=a/env'],
+  [['--namespace', 'mine'], { MODEL: 'a/env', NAMESPACE: 'other' }, "MODEL=a/env ARGS='--namespace mine'"],
+  [['--json'], { MODEL: 'a/env' }, 'MODEL=a/env ARGS=--json'],
+  [['--exclude', ''], { MODEL: 'a/env' }, "MODEL=a/env ARGS=$'--exclude \\'\\''"],
+])('a run of make with %j and %j is come back to by make with %s', (args, env, words) => {
+  const settings = readSettings(script.name, script.options, args, env)
+  const again = commandOf(script, settings, args, { ...env, MAKE_TARGET: 'model-to-nfs' })
+  expect(again).toBe(`make model-to-nfs ${words}`)
+  expect(commandOf(script, settings, args, { ...env, MAKE_TARGET: 'of-another-makefile' })).toMatch(/^\//)
+})
+
+test('what make is given, in words for its shell too, reaches the script as it was', () => {
+  const args = ['--context', "it's a $b\\", '--exclude', '', '--exclude', '*.bin']
+  const settings = readSettings(script.name, script.options, args, { MODEL: 'a/b' })
+  const again = commandOf(script, settings, args, { MODEL: 'a/b', MAKE_TARGET: 'model-to-nfs' })
+  const probe = `make() { for one; do case $one in ARGS=*) sh -c "printf '<%s>' \${one#ARGS=}";; esac; done; }; ${again}`
+  expect(spawnSync('bash', ['-c', probe], { encoding: 'utf8' }).stdout).toBe(args.map((arg) => `<${arg}>`).join(''))
+})
+
+test('make says which target was typed, and its script where the options are listed', () => {
+  const { stderr } = spawnSync('make', ['plan', 'MODEL=a b'], {
+    encoding: 'utf8',
+    env: { PATH: process.env.PATH ?? '' },
+  })
+  expect(stderr).toMatch(/^ +make plan ARGS=--help lists the options$/m)
+}, 60_000)

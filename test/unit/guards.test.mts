@@ -126,6 +126,7 @@ describe('a stale claimRef', () => {
       outcome: new Outcome(),
       kubeconfig: undefined,
       again: '',
+      target: undefined,
       signal: new AbortController().signal,
     })
   }

@@ -176,6 +176,16 @@ test.each([
     "run it again: make verify MODEL=a/b ARGS='--level hashes', or wait",
     ['run it again:', "make verify MODEL=a/b ARGS='--level hashes',", 'or wait'],
   ],
+  [
+    24,
+    "run make fix-pvc CONTEXT=$'a b' MODEL_PVC=p, then x",
+    ['run', "make fix-pvc CONTEXT=$'a b' MODEL_PVC=p,", 'then x'],
+  ],
+  [
+    24,
+    'run /a/scripts/model-to-nfs.mts --model a/b for this model: it moves what is missing',
+    ['run', '/a/scripts/model-to-nfs.mts --model a/b', 'for this model: it moves', 'what is missing'],
+  ],
 ])('at %i columns %j is told in lines whose commands are whole', (width, line, lines) =>
   expect(wrapLine(line, width)).toEqual(lines),
 )

@@ -85,6 +85,7 @@ function sessionOf(...args: string[]): Session {
     outcome: new Outcome(),
     kubeconfig: undefined,
     again: 'again',
+    target: undefined,
     signal: new AbortController().signal,
   }
 }
