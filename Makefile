@@ -33,8 +33,8 @@ SCRIPTS := setup-model model-to-spaces model-to-nfs fix-pvc verify clean-model s
 # What is removed has to be named.
 $(filter-out $(if $(filter undefined,$(MODEL_ORIGIN)),clean-model),$(SCRIPTS)) plan: override export MODEL := $(value MODEL)
 $(SCRIPTS) plan: override export KUBE_CONTEXT := $(value KUBE_CONTEXT)
-# What to type next is said as this was typed.
-$(SCRIPTS) plan: override export MAKE_TARGET = $@
+# What to type next is said as this was typed; from another folder (make -C) the scripts' own paths are said, which work in each.
+$(SCRIPTS) plan: override export MAKE_TARGET = $(if $(filter-out $(realpath $(or $(PWD),.)),$(realpath $(CURDIR))),,$@)
 
 .PHONY: help $(SCRIPTS) plan demo picture test e2e bench types lint
 .DEFAULT_GOAL := help

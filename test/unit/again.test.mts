@@ -59,10 +59,11 @@ test('what make is given, in words for its shell too, reaches the script as it w
   expect(spawnSync('bash', ['-c', probe], { encoding: 'utf8' }).stdout).toBe(args.map((arg) => `<${arg}>`).join(''))
 })
 
-test('make says which target was typed, and its script where the options are listed', () => {
-  const { stderr } = spawnSync('make', ['plan', 'MODEL=a b'], {
-    encoding: 'utf8',
-    env: { PATH: process.env.PATH ?? '' },
-  })
-  expect(stderr).toMatch(/^ +make plan ARGS=--help lists the options$/m)
-}, 60_000)
+test.each([
+  [process.cwd(), 'make plan ARGS=--help'],
+  ['/tmp', 'scripts/setup-model.mts --help'],
+])('make -C typed in %s says where the options are listed: %s', { timeout: 60_000 }, (cwd, help) => {
+  const env = { PATH: process.env.PATH ?? '', PWD: cwd }
+  const { stderr } = spawnSync('make', ['-C', process.cwd(), 'plan', 'MODEL=a b'], { cwd, encoding: 'utf8', env })
+  expect(stderr).toMatch(new RegExp(`^ +${help} lists the options$`, 'm'))
+})
