@@ -9,7 +9,7 @@ import { gate } from '../local/faults.mts'
 import type { HubRequest } from '../local/hub.mts'
 import { smallModel } from '../local/model.mts'
 import { isChange } from '../local/spaces.mts'
-import { createWorld, type KubeObject, type World } from '../local/world.mts'
+import { createWorld, type KubeObject, versionOf, type World } from '../local/world.mts'
 import { keepCopies } from './kept.mts'
 import { expectStaged, filesBelow } from './proof.mts'
 
@@ -40,9 +40,9 @@ async function mustRun(script: string, ...args: string[]): Promise<Outcome> {
 
 const clean = (...args: string[]) => world.run('clean', ['--model', model.id, ...args])
 
-async function named(kind: string, slug: string): Promise<string[]> {
-  const list = ['get', kind, '-o', 'name', '-l', `app.kubernetes.io/instance=${slug}`]
-  return (await world.kubectl(list)).trim().split('\n').filter(Boolean)
+async function named(kinds: string, slug: string): Promise<string[]> {
+  const found = await world.list(kinds, { labels: `app.kubernetes.io/instance=${slug}` })
+  return found.map(({ metadata }) => metadata.name)
 }
 
 /** The finished Jobs of both hops and their pods, for tests that look at these. */
@@ -53,7 +53,8 @@ async function restoreJobs(): Promise<void> {
 
 const transfers = ['model-to-spaces', 'model-to-nfs']
 const ours = () => named('jobs,pods', 'acme--left')
-const movers = async () => (await world.kubectl(['get', 'configmaps', '-o', 'name'])).match(/model-mover-\w+/g) ?? []
+const movers = async () =>
+  (await world.list('configmaps')).map(({ metadata }) => metadata.name).filter((name) => /^model-mover-\w+$/.test(name))
 const folder = () => path.join(world.volume, model.id)
 const keys = () => world.bucket.keys(`models/${model.id}/`)
 
@@ -97,8 +98,8 @@ describe('without --spaces and --nfs', () => {
     const labels = { 'app.kubernetes.io/part-of': 'model-storage-pipeline' }
     for (const name of [stale, 'model-mover'])
       await world.kubectl(['create', '-f', '-'], { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name, labels } })
-    const jobs = ['get', 'jobs', '-o', 'json', '-l', 'app.kubernetes.io/instance=acme--left-2']
-    const used = new Set((await world.kubectl(jobs)).match(/model-mover-\w+/g))
+    const jobs = await world.list('jobs', { labels: 'app.kubernetes.io/instance=acme--left-2' })
+    const used = new Set(JSON.stringify(jobs).match(/model-mover-\w+/g))
     expect(await ours()).toHaveLength(4)
 
     const done = await clean('--yes')
@@ -198,8 +199,7 @@ describe('--dry-run', () => {
   beforeEach(restoreJobs)
 
   test('says what would be removed by which Jobs, and changes nothing', async () => {
-    const each = '{range .items[*]}{.kind} {.metadata.name} {.metadata.uid} {.metadata.resourceVersion}{"\\n"}{end}'
-    const state = () => world.kubectl(['get', 'jobs,pods,configmaps', '-o', `jsonpath=${each}`])
+    const state = async () => (await world.list('jobs,pods,configmaps')).map(versionOf)
     const before = [await state(), await keys()]
     const shown = await clean('--spaces', '--nfs', '--dry-run')
     expect(shown, shown.stderr).toMatchObject({ code: 0 })
@@ -298,9 +298,8 @@ describe('a transfer and a removal of one model', () => {
 
   // The rival, and what the test itself has started and was refused: all that has not completed.
   afterEach(async () => {
-    const list = ['get', 'jobs', '-l', 'app.kubernetes.io/instance=acme--left', '-o', 'json']
-    const { items } = JSON.parse(await world.kubectl(list)) as { items: KubeObject[] }
-    const live = items.filter(({ status }) => !status.conditions?.some(({ type }) => type === 'Complete'))
+    const jobs = await world.list('jobs', { labels: 'app.kubernetes.io/instance=acme--left' })
+    const live = jobs.filter(({ status }) => !status.conditions?.some(({ type }) => type === 'Complete'))
     const names = live.map(({ metadata }) => metadata.name)
     if (names.length > 0) await world.kubectl(['delete', 'job', ...names, '--cascade=foreground'])
   })

@@ -4,7 +4,7 @@ import { real } from '../local/cluster.mts'
 import { gate } from '../local/faults.mts'
 import type { HubRequest } from '../local/hub.mts'
 import { smallModel } from '../local/model.mts'
-import { createWorld, type KubeObject, type World } from '../local/world.mts'
+import { createWorld, type KubeObject, versionOf, type World } from '../local/world.mts'
 
 const model = smallModel({ id: 'acme/rehearsed' })
 const twin = smallModel({ id: 'acme/held' })
@@ -19,11 +19,8 @@ afterAll(() => world?.close())
 
 /** Names, uids and versions of all that a run could change. */
 async function state(): Promise<string[]> {
-  const each = '{range .items[*]}{.kind} {.metadata.name} {.metadata.uid} {.metadata.resourceVersion}{"\\n"}{end}'
-  const kinds = 'jobs,pods,configmaps,persistentvolumeclaims'
-  const found = await world.kubectl(['get', kinds, '-o', `jsonpath=${each}`])
-  const volume = await world.kubectl(['get', 'pv', world.pv, '-o', 'jsonpath={.metadata.resourceVersion}'])
-  return [...found.trim().split('\n'), volume]
+  const found = await world.list('jobs,pods,configmaps,persistentvolumeclaims')
+  return [...found, (await world.object('pv', world.pv)) as KubeObject].map(versionOf)
 }
 
 /** Runs a script with --dry-run, demands that nothing has changed, and gives the objects that it printed. */

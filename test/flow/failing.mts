@@ -32,16 +32,15 @@ export interface SeenPod {
 }
 
 /** The pods of a Job, by its name. */
-export async function podsOf(world: World, job: string): Promise<SeenPod[]> {
-  const text = await world.kubectl(['get', 'pods', '--selector', `job-name=${job}`, '-o', 'json'])
-  return (JSON.parse(text) as { items: SeenPod[] }).items
+export function podsOf(world: World, job: string): Promise<SeenPod[]> {
+  return world.list<SeenPod>('pods', { labels: `job-name=${job}` })
 }
 
 /** What the events of a kind say of a Job or its pods, by the name that they all begin with. */
 export async function eventsOf(world: World, reason: string, job: string): Promise<string[]> {
-  const text = await world.kubectl(['get', 'events', `--field-selector=reason=${reason}`, '-o', 'json'])
-  const { items } = JSON.parse(text) as { items: { involvedObject: { name: string }; message: string }[] }
-  return items.filter(({ involvedObject }) => involvedObject.name.startsWith(job)).map(({ message }) => message)
+  const fields = `reason=${reason}`
+  const events = await world.list<{ involvedObject: { name: string }; message: string }>('events', { fields })
+  return events.filter(({ involvedObject }) => involvedObject.name.startsWith(job)).map(({ message }) => message)
 }
 
 export const idOf = (name: string) => `acme/${name}`

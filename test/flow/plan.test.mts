@@ -18,8 +18,8 @@ beforeAll(async () => {
 afterAll(() => world?.close())
 
 afterEach(async () => {
-  const left = () => world.kubectl(['get', 'jobs,pods', '-l', 'app.kubernetes.io/name=model-plan', '-o', 'name'])
-  await expect.poll(left, { timeout: 60_000, message: 'the Job and its pod are gone' }).toBe('')
+  const left = () => world.list('jobs,pods', { labels: 'app.kubernetes.io/name=model-plan' })
+  await expect.poll(left, { timeout: 60_000, message: 'the Job and its pod are gone' }).toEqual([])
 })
 
 /** Runs the plan, demands that no model bytes move, and gives its numbers. */

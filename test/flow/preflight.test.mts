@@ -4,7 +4,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { which } from 'zx'
 import { real } from '../local/cluster.mts'
 import { smallModel } from '../local/model.mts'
-import { createWorld, type World } from '../local/world.mts'
+import { createWorld, type KubeObject, versionOf, type World } from '../local/world.mts'
 import { lastLine } from './proof.mts'
 
 const model = smallModel({ id: 'acme/ready' })
@@ -17,12 +17,8 @@ afterAll(() => world?.close())
 
 /** Names and versions of all that a run could change; PersistentVolumes of a real cluster are others' too. */
 async function state(): Promise<string[]> {
-  const each = '{range .items[*]}{.kind}/{.metadata.name} {.metadata.resourceVersion}{"\\n"}{end}'
-  const volume = '{.metadata.resourceVersion}'
-  return Promise.all([
-    world.kubectl(['get', 'jobs,persistentvolumeclaims', '-o', `jsonpath=${each}`]),
-    world.kubectl(['get', 'pv', world.pv, '-o', `jsonpath=${volume}`]),
-  ])
+  const found = await world.list('jobs,persistentvolumeclaims')
+  return [...found, (await world.object('pv', world.pv)) as KubeObject].map(versionOf)
 }
 
 /** Demands that a script ends in its preflight, having changed nothing, and gives what it said. */

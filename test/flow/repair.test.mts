@@ -21,8 +21,9 @@ beforeAll(async () => {
 afterAll(() => world?.close())
 
 afterEach(async () => {
-  const left = await world.kubectl(['get', 'jobs,pods', '-o', 'name', '-l', 'app.kubernetes.io/part-of'])
-  expect(left, 'Jobs that only look are gone').not.toContain('verify')
+  const left = await world.list('jobs,pods', { labels: 'app.kubernetes.io/part-of' })
+  const names = left.map(({ metadata }) => metadata.name).join(' ')
+  expect(names, 'Jobs that only look are gone').not.toContain('verify')
   expect(await expectStaged(world, model), 'mended to the last byte').toEqual(evidence)
 })
 

@@ -15,8 +15,7 @@ beforeAll(async () => {
 afterAll(() => world?.close())
 
 async function jobs(): Promise<string[]> {
-  const names = await world.kubectl(['get', 'jobs', '-o', 'jsonpath={.items[*].metadata.name}'])
-  return names.split(' ').filter(Boolean).sort()
+  return (await world.list('jobs')).map(({ metadata }) => metadata.name).sort()
 }
 
 describe('one model, from an empty cluster on', () => {

@@ -20,8 +20,8 @@ beforeAll(async () => {
 afterAll(() => world?.close())
 
 afterEach(async () => {
-  const left = () => world.kubectl(['get', 'jobs,pods', '-l', 'app.kubernetes.io/name=model-verify-nfs', '-o', 'name'])
-  await expect.poll(left, { timeout: 60_000, message: 'the verify Job and its pod are gone' }).toBe('')
+  const left = () => world.list('jobs,pods', { labels: 'app.kubernetes.io/name=model-verify-nfs' })
+  await expect.poll(left, { timeout: 60_000, message: 'the verify Job and its pod are gone' }).toEqual([])
 })
 
 async function verify(...args: string[]): Promise<{ code: number | null; said: string; next: string }> {

@@ -7,6 +7,7 @@ import { Bucket } from './bucket.mts'
 import { type Cluster, openCluster, python } from './cluster.mts'
 import { type Outcome, Running } from './command.mts'
 import { type Hub, type HubRepo, startHub } from './hub.mts'
+import { kinds as standInKinds } from './kube/kinds.mts'
 import type { Kube } from './kube.mts'
 import { startMoto } from './moto.mts'
 import { createBucket, type S3 } from './s3.mts'
@@ -56,6 +57,11 @@ export interface Condition {
   status: string
   reason?: string
   lastTransitionTime?: string
+}
+
+/** One object at one moment: another text as soon as anything of it has changed. */
+export function versionOf({ metadata: { name, uid, resourceVersion } }: KubeObject): string {
+  return `${name} ${uid} ${resourceVersion}`
 }
 
 interface Parts {
@@ -232,10 +238,38 @@ export class World {
     return done.stdout
   }
 
-  /** `kubectl get … -o json`; undefined when the object is not there. */
+  /** An object as it is; undefined when it is not there. */
   async object<T = KubeObject>(kind: string, name: string): Promise<T | undefined> {
+    if (this.#kube) return this.#read<T>(this.#kube, kind, name)
     const found = await this.kubectl(['get', kind, name, '--ignore-not-found', '-o', 'json'])
     return found ? (JSON.parse(found) as T) : undefined
+  }
+
+  /** All objects of the kinds (`jobs,pods`), or those that a selector picks. */
+  async list<T = KubeObject>(kinds: string, { labels = '', fields = '' } = {}): Promise<T[]> {
+    const kube = this.#kube
+    if (kube) {
+      const query = { labelSelector: labels, fieldSelector: fields }
+      const lists = kinds.split(',').map((kind) => this.#read<{ items: T[] }>(kube, kind, '', query))
+      return (await Promise.all(lists)).flatMap((list) => list?.items ?? [])
+    }
+    const flags = [`--selector=${labels}`, `--field-selector=${fields}`]
+    return (JSON.parse(await this.kubectl(['get', kinds, ...flags, '-o', 'json'])) as { items: T[] }).items
+  }
+
+  /** Straight from the stand-in's API: what tests only look at, again and again, needs no kubectl. */
+  async #read<T>(kube: Kube, word: string, name: string, query: Record<string, string> = {}): Promise<T | undefined> {
+    const kind = standInKinds.find(({ singular, plural, shortNames }) =>
+      [singular, plural, ...shortNames].includes(word),
+    )
+    if (!kind) throw new Error(`the stand-in has no ${word}`)
+    const root = kind.group ? `/apis/${kind.group}/v1` : '/api/v1'
+    const place = kind.namespaced ? `/namespaces/${this.namespace}` : ''
+    const route = `${root}${place}/${kind.plural}${name && `/${name}`}`
+    const response = await fetch(`${kube.url}${route}?${new URLSearchParams(query)}`)
+    if (response.status === 404) return undefined
+    if (!response.ok) throw new Error(`GET ${route}: ${response.status} ${await response.text()}`)
+    return (await response.json()) as T
   }
 
   /** Puts a Secret of these values in the place of the one that is there; without values only removes that. */
