@@ -300,6 +300,28 @@ describe.skipIf(real)('on the stand-in', () => {
   })
 
   describe.concurrent('side by side', () => {
+    // Some run at a time, and these two wait the longest: begun last, they would be waited for alone.
+    test('no progress: told, and not the end', async () => {
+      const { running } = await uploads.startHeld('silent', PATIENCE)
+      await expectSaidAfter(running, 20, /^ +pod \S+ has made no progress for 20 s, in phase \w+$/m)
+      uploads.open('silent')
+      const done = await running.outcome
+      expect(done, done.stderr).toMatchObject({ code: 0 })
+    })
+
+    test('our own timeout: the Job goes on, and how to come back', async () => {
+      const { running } = await uploads.startHeld('timeout', ['--timeout', '8'])
+      await expectSaidAfter(running, 8, /✗ .*is not done after 8 s/)
+      const said = await expectEnd(running, {
+        code: 124,
+        cause: 'timeout',
+        last: [/is not done after 8 s/, /follow it again: \S*\/scripts\/model-to-spaces\.mts --model acme\/timeout/],
+      })
+      expect(said).toMatch(/goes on in the cluster; to stop it: kubectl .*delete job/)
+      expect((await world.object('job', jobOf('timeout')))?.status.conditions ?? []).toEqual([])
+      uploads.open('timeout')
+    })
+
     test('an image that cannot be pulled', async () => {
       const running = uploads.start('image', [], { MOVER_IMAGE: 'registry.invalid/no-such:1' })
       await expectSaidSoon({
@@ -408,27 +430,6 @@ describe.skipIf(real)('on the stand-in', () => {
       await expectSaidSoon({ running, visible: () => uploads.podHasFailed('nowhere'), says: /✗ .*acme\/nowhere/ })
       const said = await expectEnd(running, { code: 1, cause: 'no-model', last: [/acme\/nowhere/, /id|token/] })
       expect(said.match(/acme\/nowhere/g), 'said once').toHaveLength(1)
-    })
-
-    test('no progress: told, and not the end', async () => {
-      const { running } = await uploads.startHeld('silent', PATIENCE)
-      await expectSaidAfter(running, 20, /^ +pod \S+ has made no progress for 20 s, in phase \w+$/m)
-      uploads.open('silent')
-      const done = await running.outcome
-      expect(done, done.stderr).toMatchObject({ code: 0 })
-    })
-
-    test('our own timeout: the Job goes on, and how to come back', async () => {
-      const { running } = await uploads.startHeld('timeout', ['--timeout', '8'])
-      await expectSaidAfter(running, 8, /✗ .*is not done after 8 s/)
-      const said = await expectEnd(running, {
-        code: 124,
-        cause: 'timeout',
-        last: [/is not done after 8 s/, /follow it again: \S*\/scripts\/model-to-spaces\.mts --model acme\/timeout/],
-      })
-      expect(said).toMatch(/goes on in the cluster; to stop it: kubectl .*delete job/)
-      expect((await world.object('job', jobOf('timeout')))?.status.conditions ?? []).toEqual([])
-      uploads.open('timeout')
     })
   })
 })
