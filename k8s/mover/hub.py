@@ -123,9 +123,8 @@ class Hub:
             url = self._redirect_target(asked, location)
         except Failure:
             return None
-        target = urlsplit(url)
-        where = f"{target.path or '/'}{'?' if target.query else ''}{target.query}"
-        return replace(request, target=where) if self._is_own(url) else None
+        # urllib3 encodes what may not stand in a request, as it does for fetch().
+        return replace(request, target=parse_url(url).request_uri) if self._is_own(url) else None
 
     def _fetch(
         self, commit: str, file: HubFile, start: int, view: memoryview, on_chunk: Callable[[memoryview], None]

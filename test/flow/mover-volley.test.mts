@@ -253,6 +253,17 @@ describe.concurrent('many small files of the Hub', () => {
     await rig.expectUploaded(model)
   })
 
+  test('a redirect may have in it what a request may not', async ({ newRig }) => {
+    const rig = await newRig({ models: [model] })
+    rig.hub.faults.add({
+      match: ({ path, query }) => path.includes('/resolve/') && !query.has('again'),
+      act: ({ request }) => Promise.resolve({ status: 307, headers: { location: `${request.path}?again=\u00e9 ` } }),
+    })
+    const end = await rig.mustRun('upload', { patch: SHOW })
+    expect(byVolley(end)).toBe(2 * COUNT)
+    await rig.expectUploaded(model)
+  })
+
   test('a redirect that leads to itself ends', async ({ newRig }) => {
     const rig = await newRig({ models: [model] })
     rig.hub.faults.add({
