@@ -82,8 +82,8 @@ class Proofs:
         """The same of many files."""
         with self._lock:
             new = sum(file.path not in self.marks for file in marks)
-            self.marks.update({file.path: mark for file, mark in marks.items()})
             self._journal.append(list(marks.items()))
+            self.marks.update({file.path: mark for file, mark in marks.items()})
         self._progress.finish(new)
 
     def _may_be(self, file: File, mark: Mark | None) -> bool:

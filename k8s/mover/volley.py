@@ -9,11 +9,12 @@ failure means.
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPConnection, HTTPException, HTTPResponse
+from io import BufferedReader, RawIOBase
 from selectors import EVENT_READ, BaseSelector, DefaultSelector
-from socket import SO_SNDBUF, SOL_SOCKET
+from socket import SO_SNDBUF, SOL_SOCKET, socket
 from threading import Event
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from urllib3.util.wait import wait_for_read
 
@@ -64,6 +65,37 @@ class Late(Missed):
     """An answer takes too long: so may all others, and each would be waited for."""
 
 
+class _Until(RawIOBase):
+    """Reads a connection up to a moment: a timeout of its own bounds one read, and a server may make many of an answer."""
+
+    def __init__(self, connection: socket, stream: RawIOBase, until: float) -> None:
+        self._connection = connection
+        self._stream = stream
+        self._until = until
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int | None:  # type: ignore[override]
+        left = self._until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._connection.settimeout(left)
+        return self._stream.readinto(buffer)
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
+
+
+class _Response(HTTPResponse):
+    """Has to be through, headers and all, within the patience that there is with it."""
+
+    def __init__(self, sock: socket, *args: Any, **options: Any) -> None:
+        super().__init__(sock, *args, **options)
+        self.fp = BufferedReader(_Until(sock, self.fp.detach(), time.monotonic() + PATIENCE_SECONDS))
+
+
 class _Redirected(Exception):
     """The answer is at another address; its own body has been read."""
 
@@ -98,6 +130,7 @@ class Volley(Generic[Item]):
         Behind the first of them no other is asked for: a server in trouble is to be asked with more care. No reason is
         given where there was no connection or a redirect led elsewhere. Raises Stopped, and whatever take() raises.
         """
+        self._free = [connection for connection in self._free if self._is_sound(connection)]
         wanted = min(CONNECTIONS, len(items)) - len(self._free)
         opened = lanes.map(lambda _: self._open(), range(wanted))
         self._free += [connection for connection in opened if connection is not None]
@@ -126,7 +159,16 @@ class Volley(Generic[Item]):
         if connection is not None:
             # Linux begins with a quarter of this, and all others would wait until a far server has taken the rest.
             connection.sock.setsockopt(SOL_SOCKET, SO_SNDBUF, MOST_BYTES)
+            connection.response_class = _Response
         return connection
+
+    def _is_sound(self, connection: HTTPConnection) -> bool:
+        """What can be read before anything was asked for is the connection's end, or out of step."""
+        if connection in self._used and wait_for_read(connection.sock, timeout=0):
+            self._used.remove(connection)
+            connection.close()
+            return False
+        return True
 
     def _exchange(self, selector: BaseSelector) -> None:
         while True:
@@ -150,15 +192,14 @@ class Volley(Generic[Item]):
     def _send_ahead(self, selector: BaseSelector) -> None:
         while self._free and not self._reasons:
             connection = self._free.pop()
-            # What can be read before anything was asked for is its end, or out of step.
-            if connection in self._used and wait_for_read(connection.sock, timeout=0):
-                connection.close()
+            if not self._is_sound(connection):
                 continue
             asked = self._next()
             if asked is None:
                 self._free.append(connection)
                 return
             item, request = asked
+            connection.sock.settimeout(PATIENCE_SECONDS)
             try:
                 connection.request(request.method, request.target, request.body, request.headers)
             except (OSError, HTTPException) as error:
@@ -216,7 +257,6 @@ def rest(left: Sequence[str], reason: Missed, stop: Event) -> None:
 
 def _receive(connection: HTTPConnection, request: Request, *, redirects: bool) -> Answer:
     """The answer, where it is what was to come. Raises Missed, Late, and _Redirected with the location."""
-    until = time.monotonic() + PATIENCE_SECONDS
     try:
         response = connection.getresponse()
         redirected = redirects and response.status in REDIRECT
@@ -233,12 +273,10 @@ def _receive(connection: HTTPConnection, request: Request, *, redirects: bool) -
             body += piece
             if len(body) > most:
                 raise Missed("more bytes came")
-            if time.monotonic() > until:
-                raise Late(f"an answer took longer than {PATIENCE_SECONDS:.0f} s")
         # To its end, which read1 does not look for.
         response.read()
     except TimeoutError as error:
-        raise Late(f"an answer stopped for {PATIENCE_SECONDS:.0f} s") from error
+        raise Late(f"an answer was not through in {PATIENCE_SECONDS:.0f} s") from error
     except (OSError, HTTPException) as error:
         raise Missed(type(error).__name__) from error
     if len(body) < least:

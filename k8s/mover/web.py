@@ -300,7 +300,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     if value:
         try:
             return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
     match = re.search(r"\br=0\b[^,]*\bt=(\d+)", headers.get("RateLimit", ""))
     return float(match[1]) if match else None

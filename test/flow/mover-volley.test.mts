@@ -67,6 +67,12 @@ volley.Late = Late
 `
 const byVolley = ({ log }: MoverEnd) => log.split('\n').filter((line) => line === 'by volley').length
 
+/** Stores, and answers as to another request. */
+const stale: Act<SpacesRequest> = async ({ carryOut }) => {
+  const given = await carryOut()
+  return { ...given, headers: { ...given.headers, etag: `"${'0123456789abcdef'.repeat(2)}"` } }
+}
+
 /** Sends ten bytes more, and announces them. */
 const lengthen: Act<SeenRequest> = async ({ carryOut }) => {
   const given = await carryOut()
@@ -140,7 +146,7 @@ describe.concurrent('many small files', () => {
   test.for<[string, RegExp, Act<SpacesRequest>]>([
     ['a server that is busy', /: the answer is 503$/m, answer(503, {}, '<Error><Code>SlowDown</Code></Error>')],
     ['an answer that never begins', /: no byte came for 1 s$/m, stall()],
-    ['a body that stalls', /: an answer stopped for 1 s$/m, stall(100)],
+    ['a body that stalls', /: an answer was not through in 1 s$/m, stall(100)],
     ['other bytes', /: other bytes came$/m, flipByte(100)],
     ['a shorter body with a matching length', /: another length was announced$/m, shorten(100)],
   ])('%s: what is left is asked for with more care', async ([, says, act], { newRig }) => {
@@ -299,7 +305,7 @@ describe.concurrent('many small files of the Hub', () => {
     ['that breaks off, unannounced', /: (IncompleteRead|ConnectionResetError)$/m, inChunks(100)],
     ['that ends too soon, unannounced', /: the answer broke off$/m, unannounced(shorten(100))],
     ['whose answer never begins', /: no byte came for 1 s$/m, stall()],
-    ['whose body stalls', /: an answer stopped for 1 s$/m, stall(100)],
+    ['whose body stalls', /: an answer was not through in 1 s$/m, stall(100)],
     ['that sends other bytes', /: other bytes came$/m, flipByte(100)],
     ['that closes the connection', /: RemoteDisconnected$/m, cut()],
   ])('a Hub %s: what is left is asked for with more care', async ([, says, act], { newRig }) => {
@@ -315,7 +321,8 @@ describe.concurrent('many small files of the Hub', () => {
 
   test.for<[string, RegExp, Act<SpacesRequest>]>([
     ['that is busy', /: the answer is 503$/m, answer(503, {}, '<Error><Code>SlowDown</Code></Error>')],
-    ['that names no ETag', /: the answer has no ETag$/m, answer(200)],
+    ['that names no ETag', /: the ETag is not the body's MD5$/m, answer(200)],
+    ["that names another object's ETag", /: the ETag is not the body's MD5$/m, stale],
     ['that never answers', /: no byte came for 1 s$/m, stall()],
     ['that stores and closes the connection', /: RemoteDisconnected$/m, dieAfter(() => undefined)],
   ])('a Spaces %s: what is left is stored with more care', async ([, says, act], { newRig }) => {
