@@ -3,6 +3,7 @@
 // Binds the claim on the model share to its volume.
 // Example: scripts/fix-pvc.mts --namespace dynamo-workload
 import { main } from './lib/main.mts'
+import { scriptOptions } from './lib/options.mts'
 import { preflight } from './lib/preflight.mts'
 import { bindClaim } from './lib/stages.mts'
 
@@ -12,7 +13,7 @@ await main(
     subject: ({ pv, pvc }) => `${pvc} -> ${pv}`,
     purpose:
       'brings the claim on the model share to Bound on its PersistentVolume. A Released volume is freed when the claim that it names is ours; nothing else is ever changed.',
-    options: ['pv', 'pvc', 'context', 'namespace', 'grace', 'dryRun'],
+    options: scriptOptions['fix-pvc'],
     meanings: { grace: 'how long to wait for the claim to be Bound' },
     jobs: 'none',
     examples: [

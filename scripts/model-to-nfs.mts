@@ -3,7 +3,7 @@
 // Hop 2: Spaces -> the NFS volume, as a Job.
 // Example: scripts/model-to-nfs.mts --model meta-llama/Llama-3.1-8B-Instruct
 import { main } from './lib/main.mts'
-import { transferOptions } from './lib/options.mts'
+import { scriptOptions } from './lib/options.mts'
 import { preflight } from './lib/preflight.mts'
 import { moveToNfs } from './lib/stages.mts'
 
@@ -13,7 +13,7 @@ await main(
     subject: ({ model, bucket, pvc }) => `${model}, s3://${bucket} -> ${pvc}`,
     purpose:
       'copies a model from Spaces to the NFS volume, in a Job in the cluster, and waits for its end. What is there already and proved is not moved again.',
-    options: [...transferOptions, 'repair', 'pvc', 'dryRun'],
+    options: scriptOptions['model-to-nfs'],
     jobs: 'go on',
     examples: [
       'make model-to-nfs MODEL=meta-llama/Llama-3.1-8B-Instruct',

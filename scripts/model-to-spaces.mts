@@ -3,7 +3,7 @@
 // Hop 1: HuggingFace Hub -> Spaces, as a Job.
 // Example: scripts/model-to-spaces.mts --model meta-llama/Llama-3.1-8B-Instruct
 import { main } from './lib/main.mts'
-import { transferOptions } from './lib/options.mts'
+import { scriptOptions } from './lib/options.mts'
 import { preflight } from './lib/preflight.mts'
 import { moveToSpaces } from './lib/stages.mts'
 
@@ -13,7 +13,7 @@ await main(
     subject: ({ model, bucket }) => `${model} -> s3://${bucket}`,
     purpose:
       'copies a model from the HuggingFace Hub into Spaces, in a Job in the cluster, and waits for its end. What is there already and proved is not moved again.',
-    options: [...transferOptions, 'repair', 'hfEndpoint', 'dryRun'],
+    options: scriptOptions['model-to-spaces'],
     jobs: 'go on',
     examples: [
       'make model-to-spaces MODEL=meta-llama/Llama-3.1-8B-Instruct',

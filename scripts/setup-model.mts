@@ -3,7 +3,7 @@
 // The whole way of a model: storage, to Spaces, to NFS, verify. Safe to run again at any point.
 // Example: scripts/setup-model.mts --model meta-llama/Llama-3.1-8B-Instruct
 import { main } from './lib/main.mts'
-import { transferOptions } from './lib/options.mts'
+import { scriptOptions } from './lib/options.mts'
 import { planModel } from './lib/plan.mts'
 import { preflight } from './lib/preflight.mts'
 import { bindClaim, moveToNfs, moveToSpaces } from './lib/stages.mts'
@@ -15,7 +15,7 @@ await main(
     subject: ({ model, bucket, pvc }) => `${model} -> s3://${bucket} -> ${pvc}`,
     purpose:
       'stages a model for the GPU servers: binds the storage, copies Hub -> Spaces -> NFS, and verifies the result. Safe to run again at any point: what is done is found done.',
-    options: [...transferOptions, 'hfEndpoint', 'pv', 'pvc', 'level', 'dryRun', 'plan'],
+    options: scriptOptions['setup-model'],
     jobs: 'go on',
     examples: [
       'make setup-model MODEL=openai/gpt-oss-20b',

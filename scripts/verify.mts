@@ -3,7 +3,7 @@
 // The three checkpoints: claim, files, Jobs. Without --repair it changes nothing, in the cluster or on the volume.
 // Example: scripts/verify.mts --model meta-llama/Llama-3.1-8B-Instruct
 import { main } from './lib/main.mts'
-import { transferOptions } from './lib/options.mts'
+import { scriptOptions } from './lib/options.mts'
 import { preflight } from './lib/preflight.mts'
 import { repairCopy, verifyModel } from './lib/verification.mts'
 
@@ -13,7 +13,7 @@ await main(
     subject: ({ model, spaces, bucket, pvc }) => `${model} on ${spaces ? `s3://${bucket}` : pvc}`,
     purpose:
       'answers whether a model is staged: the claim is Bound, the files on the volume agree with their evidence, both Jobs completed. Reads the volume, or with --spaces the bucket, in a Job that is gone afterwards. With --repair the transfer of that side runs first, with its own settings.',
-    options: [...transferOptions, 'hfEndpoint', 'pv', 'pvc', 'level', 'spaces', 'repair', 'dryRun'],
+    options: scriptOptions.verify,
     jobs: 'are deleted',
     examples: [
       'make verify',

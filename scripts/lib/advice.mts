@@ -1,11 +1,16 @@
 import path from 'node:path'
 import { quote } from 'zx'
-import { type Option, type OptionName, options } from './options.mts'
+import { type Option, type OptionName, options, scriptOptions } from './options.mts'
 import type { Session } from './session.mts'
 import type { Settings } from './settings.mts'
 
-const PLACE = ['context', 'namespace', 'pv', 'pvc'] as const
-const MODEL = [
+/** What decides which model is meant, and where. */
+const NAMED = [
+  'model',
+  'context',
+  'namespace',
+  'pv',
+  'pvc',
   'revision',
   'include',
   'exclude',
@@ -19,11 +24,7 @@ const MODEL = [
   'pipIndexUrl',
 ] as const
 const TARGET = /\bmake (fix-pvc|setup-model|model-to-spaces|model-to-nfs|verify|plan|clean-model)\b(?! [A-Z_]+=)/g
-/** Of targets that are called otherwise than their script. */
-const SCRIPTS: Readonly<Record<string, readonly [script: string, ...args: string[]]>> = {
-  plan: ['setup-model', '--plan'],
-  'clean-model': ['clean'],
-}
+type Script = keyof typeof scriptOptions
 
 /**
  * An advice whose commands are typed as this run was, by make or by the scripts' files, and name what it was given:
@@ -31,24 +32,28 @@ const SCRIPTS: Readonly<Record<string, readonly [script: string, ...args: string
  */
 export function withSettingsNamed(next: string, { settings, target }: Pick<Session, 'settings' | 'target'>): string {
   const told = next.replace(TARGET, (_, advised: string) => {
-    const given = givenTo(advised, settings)
+    // A removal is of another model.
+    if (advised === 'clean-model') return target === undefined ? scriptCommand('clean', [], []) : 'make clean-model'
+    const script = advised === 'plan' ? 'setup-model' : (advised as Script)
+    const given = givenTo(script, settings)
     if (target !== undefined) return makeCommand(advised, given, [])
-    const [script, ...args] = SCRIPTS[advised] ?? [advised]
-    return scriptCommand(script, args, given)
+    return scriptCommand(script, advised === 'plan' ? ['--plan'] : [], given)
   })
   return target === undefined ? told.replaceAll(/\bARGS=(?=--)/g, '') : told
 }
 
-/** What is not a default of what the target takes; of a removal, which is of another model, nothing. */
-function givenTo(target: string, settings: Settings): OptionValue[] {
-  if (target === 'clean-model') return []
-  const isDefault = (name: (typeof PLACE | typeof MODEL)[number]) => {
+/** The model, and what else of what the script takes is not its default. */
+function givenTo(script: Script, settings: Settings): OptionValue[] {
+  const isGiven = (name: (typeof NAMED)[number]) => {
     const { default: standard }: Option = options[name]
     const value = settings[name]
-    return value === undefined || value === standard || (name === 'include' && value.length === 0)
+    return value !== undefined && value !== standard && !(name === 'include' && value.length === 0)
   }
-  const names = (target === 'fix-pvc' ? PLACE : [...PLACE, ...MODEL]).filter((name) => !isDefault(name))
-  return (target === 'fix-pvc' ? names : (['model', ...names] as const)).map((name) => [name, valuesOf(name, settings)])
+  const takes: readonly OptionName[] = scriptOptions[script]
+  return NAMED.filter((name) => takes.includes(name) && (name === 'model' || isGiven(name))).map((name) => [
+    name,
+    valuesOf(name, settings),
+  ])
 }
 
 /** A setting and its values, of which globs have several or none. */

@@ -268,3 +268,12 @@ export const transferOptions = [
   'pipIndexUrl',
   'restart',
 ] as const satisfies readonly OptionName[]
+
+/** What each script takes that others name in their advice. */
+export const scriptOptions = {
+  'setup-model': [...transferOptions, 'hfEndpoint', 'pv', 'pvc', 'level', 'dryRun', 'plan'],
+  'model-to-spaces': [...transferOptions, 'repair', 'hfEndpoint', 'dryRun'],
+  'model-to-nfs': [...transferOptions, 'repair', 'pvc', 'dryRun'],
+  'fix-pvc': ['pv', 'pvc', 'context', 'namespace', 'grace', 'dryRun'],
+  verify: [...transferOptions, 'hfEndpoint', 'pv', 'pvc', 'level', 'spaces', 'repair', 'dryRun'],
+} as const satisfies Record<string, readonly OptionName[]>

@@ -130,12 +130,11 @@ export function readSettings(
   return Object.freeze(settings)
 }
 
-/** The one of `known` variables that a wrong name was meant to be: it may also be a flag's, as in `REVISION=` or `REPAIR=`. */
+/** The one of `known` variables that a wrong name was meant to be: it may also be a flag's, as in `REVISION=`. */
 export function meantSetting(name: string, known: readonly string[]): string | undefined {
-  const flags = Object.values(table).map(({ flag, environment }): [string, string] => [
-    flag.replaceAll('-', '_').toUpperCase(),
-    environment ?? `ARGS=--${flag}`,
-  ])
+  const flags = Object.values(table).flatMap(({ flag, environment }): [string, string][] =>
+    environment ? [[flag.replaceAll('-', '_').toUpperCase(), environment]] : [],
+  )
   const meanings = new Map([...flags, ...known.map((one): [string, string] => [one, one])])
   const near = nearest(name.toUpperCase(), [...meanings.keys()])
   return near === undefined ? undefined : meanings.get(near)

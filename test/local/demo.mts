@@ -33,6 +33,7 @@ try {
   process.exitCode = await demonstrate(world)
 } finally {
   say('', 'Removing the stand-ins and all they held.')
+  if (interrupted) say('What was said to go on goes with them; to begin anew: make demo')
   await world.close()
 }
 if (interrupted) process.exitCode = 130

@@ -1,7 +1,7 @@
 import path from 'node:path'
 import { expect, test } from 'vitest'
 import { withSettingsNamed } from '../../scripts/lib/advice.mts'
-import { type OptionName, options } from '../../scripts/lib/options.mts'
+import { type OptionName, options, scriptOptions } from '../../scripts/lib/options.mts'
 import { readSettings } from '../../scripts/lib/settings.mts'
 
 const settings = (...args: string[]) => readSettings('test', Object.keys(options) as OptionName[], args, {})
@@ -73,4 +73,32 @@ test.each([
   const said = withSettingsNamed(next, session)
   expect(said.replaceAll(path.resolve('scripts'), 'DIR')).toBe(told)
   expect(withSettingsNamed(said, session), 'once').toBe(said)
+})
+
+const given = {
+  model: 'a/b',
+  context: 'c',
+  namespace: 'n',
+  pv: 'v',
+  pvc: 'w',
+  revision: 'r',
+  include: '*.json',
+  exclude: '*.bin',
+  bucket: 'bucket',
+  endpoint: 'https://spaces.test',
+  region: 'ams3',
+  'hf-endpoint': 'https://hub.test',
+}
+const everything = Object.entries(given).flatMap(([flag, value]) => [`--${flag}`, value])
+
+test.each(Object.entries(scriptOptions))('%s takes what its advice names', (script, taken) => {
+  const told = withSettingsNamed(`make ${script}`, { settings: settings(...everything), target: undefined })
+  const [file, ...args] = told.split(' ').map((word) => word.replace(/^\$'(.*)'$/, '$1'))
+  expect(file).toBe(path.resolve(`scripts/${script}.mts`))
+  const read = readSettings(script, taken, args, {})
+  for (const [flag, value] of Object.entries(given)) {
+    const option = Object.entries(options).find(([, { flag: own }]) => own === flag)?.[0] as keyof typeof read
+    if (args.includes(`--${flag}`)) expect([read[option]].flat(), flag).toEqual([value])
+    else expect(taken, 'left out').not.toContain(option)
+  }
 })

@@ -61,7 +61,7 @@ test('what make is given, in words for its shell too, reaches the script as it w
 
 test.each([
   [process.cwd(), 'make plan ARGS=--help'],
-  ['/tmp', 'scripts/setup-model.mts --help'],
+  ['/tmp', `${process.cwd()}/scripts/setup-model.mts --help`],
 ])('make -C typed in %s says where the options are listed: %s', { timeout: 60_000 }, (cwd, help) => {
   const env = { PATH: process.env.PATH ?? '', PWD: cwd }
   const { stderr } = spawnSync('make', ['-C', process.cwd(), 'plan', 'MODEL=a b'], { cwd, encoding: 'utf8', env })

@@ -118,7 +118,6 @@ test.each([
   [['MODLE=gpt2'], 'MODLE: no such setting; did you mean MODEL? There are MODEL CONTEXT '],
   [['model=gpt2'], 'model: no such setting; did you mean MODEL? There'],
   [['REVISION=v2', 'MODEL=gpt2'], 'REVISION: no such setting; did you mean MODEL_REVISION? There'],
-  [['REPAIR=1'], 'REPAIR: no such setting; did you mean ARGS=--repair? There'],
   [['CONTXT=x'], 'CONTXT: no such setting; did you mean CONTEXT? There'],
   [['XYZZY=1'], 'XYZZY: no such setting; there are MODEL CONTEXT '],
   // No shell reads a name.
