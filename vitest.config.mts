@@ -27,8 +27,8 @@ const STAND_INS = [
 
 export default defineConfig({
   test: {
-    // Each flow test runs a whole pipeline of processes.
-    maxWorkers: 2,
+    // Each flow test runs a whole pipeline of processes, which often wait: for a moment, or for each other.
+    maxWorkers: 3,
     projects: [
       { test: { name: 'unit', include: ['test/unit/**/*.test.mts'] } },
       ring('flow'),
