@@ -15,7 +15,8 @@ from progress import Progress, counted, human
 from proofs import Proofs
 from selection import DEFAULT_EXCLUDE
 from settings import Settings
-from small_download import SMALL, SmallDownload
+from small import SMALL
+from small_download import SmallDownload
 from source import Source
 from spaces import UNREADABLE, Listing, Spaces
 from spaces_copy import SpacesCopy

@@ -14,13 +14,12 @@ from partials import Partials, allow_open_files
 from progress import Progress
 from proofs import Proofs
 from retry import retry
+from small import LANES, uncounted
 from source import Source
 from spaces import Gone
-from volley import MOST_BYTES, Answer, Missed, Request, Volley, rest
+from volley import MOST_BYTES, Answer, Missed, Request, Volley
 from volume import naming
 
-SMALL = 2**20
-SMALL_LANES = 32
 # Small files that are open at a time.
 BATCH = 512
 
@@ -55,7 +54,7 @@ class SmallDownload:
         spread = _spread(files)
         busy: set[File] = set()
         with (
-            Lanes(SMALL_LANES, "small") as lanes,
+            Lanes(LANES, "small") as lanes,
             Volley(self._source.connect, self._ask, self._receive, self._stop) as volley,
         ):
             for start in range(0, len(spread), BATCH):
@@ -63,9 +62,8 @@ class SmallDownload:
                 opened = lanes.map(self._open, batch)
                 ours = [small for small in opened if small is not None]
                 missing = [small for small in ours if not small.whole]
-                left, reason = volley.fetch([small for small in missing if small.file.size <= MOST_BYTES], lanes)
-                if reason is not None:
-                    rest([small.file.path for small in left], reason, self._stop)
+                few = [small for small in missing if small.file.size <= MOST_BYTES]
+                left = volley.carry(few, lanes, lambda small: small.file.path)
                 lanes.map(self._write, left + [small for small in missing if small.file.size > MOST_BYTES])
                 placed = zip(ours, lanes.map(self._finish, ours), strict=True)
                 marks = {small.file: mark for small, mark in placed if mark is not None}
@@ -126,7 +124,7 @@ class SmallDownload:
         taken = False
         while not taken:
             try:
-                retry(lambda: self._source.fetch(file, 0, body, _ignore), self._stop)
+                retry(lambda: self._source.fetch(file, 0, body, uncounted), self._stop)
             except Gone as error:
                 raise self._source.changed(file) from error
             taken = self._take(small, body)
@@ -141,7 +139,3 @@ def _spread(files: list[File]) -> list[File]:
         turns[file] = before[folder]
         before[folder] += 1
     return sorted(files, key=turns.__getitem__)
-
-
-def _ignore(piece: memoryview) -> None:
-    """Small files are counted when they are there."""

@@ -1,4 +1,4 @@
-"""Hop 1's small files, moved whole, many at a time: their cost is the requests, not the bytes."""
+"""Hop 1's small files: fetched and stored whole, many at a time."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -14,11 +14,10 @@ from ledger import Proof
 from multipart import Agreement, WrongBytes, wrong_bytes
 from progress import Progress
 from retry import retry
+from small import LANES, uncounted
 from spaces import Spaces, Stored, unreadable
-from volley import MOST_BYTES, Answer, Missed, Request, Volley, rest
+from volley import MOST_BYTES, Answer, Missed, Request, Volley
 
-SMALL = 2**20
-LANES = 32
 # Of a batch, all bytes are held at a time.
 BATCH_FILES = 512
 BATCH_BYTES = 8 * 2**20
@@ -64,16 +63,9 @@ class SmallUpload:
             moves = [Move(file) for file, there in zip(files, adopted, strict=True) if not there]
             few = [move for move in moves if _is_asked_with_others(move.file)]
             for batch in _batches(few):
-                lanes.map(self._fetch, self._exchange(hub, batch, lanes))
-                lanes.map(self._store, self._exchange(spaces, batch, lanes))
+                lanes.map(self._fetch, hub.carry(batch, lanes, _path))
+                lanes.map(self._store, spaces.carry(batch, lanes, _path))
             lanes.map(self._carry_one, [move for move in moves if not _is_asked_with_others(move.file)])
-
-    def _exchange(self, volley: Volley[Move], moves: list[Move], lanes: Lanes) -> list[Move]:
-        """Asks for all at once; gives those that have to be asked for with more care."""
-        left, reason = volley.fetch(moves, lanes)
-        if reason is not None:
-            rest([move.file.path for move in left], reason, self._stop)
-        return left
 
     def _ask(self, move: Move) -> Request:
         return self._hub.whole(self._commit, move.file)
@@ -100,7 +92,7 @@ class SmallUpload:
         kept = False
         while not kept:
             if file.size:
-                retry(lambda: self._hub.fetch(self._commit, file, 0, body, _ignore), self._stop)
+                retry(lambda: self._hub.fetch(self._commit, file, 0, body, uncounted), self._stop)
             kept = self._keep(move, body)
 
     def _store(self, move: Move) -> None:
@@ -140,9 +132,13 @@ class SmallUpload:
     def _read_back(self, file: HubFile, stored: Stored, body: memoryview) -> None:
         try:
             if file.size:
-                retry(lambda: self._spaces.fetch(file.path, stored, 0, body, _ignore), self._stop)
+                retry(lambda: self._spaces.fetch(file.path, stored, 0, body, uncounted), self._stop)
         except Failure as failure:
             raise unreadable(file.path)(failure) from failure
+
+
+def _path(move: Move) -> str:
+    return move.file.path
 
 
 def _is_asked_with_others(file: HubFile) -> bool:
@@ -170,7 +166,3 @@ def _agree(file: HubFile, body: memoryview) -> str:
     sha256 = hash_sha256(body).hexdigest()
     agreement.check(sha256)
     return sha256
-
-
-def _ignore(piece: memoryview) -> None:
-    """Small files are counted when they are there."""

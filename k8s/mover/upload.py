@@ -16,7 +16,8 @@ from multipart import MultipartSink, ReadBackSink, Uploader, WrongBytes, join, s
 from progress import Progress, counted, human
 from selection import effective_exclude, is_selected
 from settings import Settings
-from small_upload import SMALL, SmallUpload
+from small import SMALL
+from small_upload import SmallUpload
 from spaces import PARTS_LIMIT, Gone, Listing, Spaces, Stored, Unreadable, unreadable
 from web import Web
 from window import Transfer, Window, part_size

@@ -147,6 +147,20 @@ class Volley(Generic[Item]):
         left = [*self._left, *begun, *self._coming]
         return left, max(self._reasons, key=lambda reason: reason.retry_after or 0.0, default=None)
 
+    def carry(self, items: Sequence[Item], lanes: Lanes, name: Callable[[Item], str]) -> list[Item]:
+        """fetch(), and behind a failure a rest of the server, said with a name; gives those to be asked for with more care.
+
+        Raises what fetch() raises.
+        """
+        left, reason = self.fetch(items, lanes)
+        if reason is not None:
+            wait = backoff(1, reason.retry_after)
+            says = f"asking with more care for {counted(len(left))} in {wait:.1f} s"
+            print(f"{says}, {name(left[0])} first: {reason}", flush=True)
+            if self._stop.wait(wait):
+                raise Stopped()
+        return left
+
     def __enter__(self) -> "Volley[Item]":
         return self
 
@@ -244,15 +258,6 @@ class Volley(Generic[Item]):
     def _miss(self, item: Item, reason: Missed) -> None:
         self._left.append(item)
         self._reasons.append(reason)
-
-
-def rest(left: Sequence[str], reason: Missed, stop: Event) -> None:
-    """Says why these did not come, and leaves the server alone as behind any other failure. Raises Stopped."""
-    wait = backoff(1, reason.retry_after)
-    says = f"asking with more care for {counted(len(left))} in {wait:.1f} s"
-    print(f"{says}, {left[0]} first: {reason}", flush=True)
-    if stop.wait(wait):
-        raise Stopped()
 
 
 def _receive(connection: HTTPConnection, request: Request, *, redirects: bool) -> Answer:
