@@ -1,5 +1,5 @@
-import path from 'node:path'
 import minimist from 'minimist'
+import { scriptCommand } from './advice.mts'
 import { exitCodes, Failure } from './failure.mts'
 import { type Option, type OptionName, options } from './options.mts'
 import { nearest } from './spelling.mts'
@@ -76,12 +76,7 @@ function explainStrange(script: string, arg: string, taken: readonly Option[]): 
 
 /** A wrong use of a script: exit code 2, and where its options are listed. */
 export function usage(script: string, fact: string): Failure {
-  return new Failure(
-    'usage',
-    fact,
-    `${path.resolve(import.meta.dirname, '..', `${script}.mts`)} --help lists the options`,
-    exitCodes.usage,
-  )
+  return new Failure('usage', fact, `${scriptCommand(script, ['--help'], [])} lists the options`, exitCodes.usage)
 }
 
 /** What may be shown of a value that was refused: a host alone, with a dot in its name, or a page of the Hub: neither has room for a secret. */

@@ -68,7 +68,8 @@ export async function withSettings(
 /** Where the options are listed, for whoever typed make. */
 function helpAsTyped(next: string, script: Script): string {
   const target = targetOf(script, process.env)
-  return target === undefined ? next : next.replace(/\S*\/scripts\/[\w-]+\.mts --help/, `make ${target} ARGS=--help`)
+  const help = ['--help']
+  return target === undefined ? next : next.replace(scriptCommand(script.name, help, []), makeCommand(target, [], help))
 }
 
 function documentOf({ name }: Script, model: string | undefined, end: unknown): string {

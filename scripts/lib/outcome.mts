@@ -98,15 +98,14 @@ function stateOf(error: unknown): State {
 function wordsOf(end: unknown): Record<string, string | null> {
   if (end === undefined) return { cause: null, detail: null, next: null }
   if (end instanceof Failure) return { cause: end.reason, detail: end.message, next: inOneLine(end.next) }
-  if (end instanceof Interrupted)
-    return { cause: 'interrupted', detail: end.message, next: end.next === undefined ? null : inOneLine(end.next) }
+  if (end instanceof Interrupted) return { cause: 'interrupted', detail: end.message, next: inOneLine(end.next) }
   if (isProblem(end)) return { cause: end.cause, detail: end.detail, next: end.next }
   return { cause: 'defect', detail: String(end), next: null }
 }
 
 /** People get a line for each thing that can be done next. */
-function inOneLine(next: string): string {
-  return next.replaceAll('\n', '; ')
+function inOneLine(next: string | undefined): string | null {
+  return next?.replaceAll('\n', '; ') ?? null
 }
 
 function isBadNews(result: unknown): boolean {
