@@ -158,7 +158,12 @@ export function unknownContext(context: string, contexts: readonly string[], fil
       `correct KUBECONFIG, or ${add}`,
     )
   const fact = `the kubeconfig${file ? ` ${file}` : ''} has no context ${context}`
-  if (contexts.length === 0) return new Failure('no-context', `${fact}: it has none at all`, add)
+  if (contexts.length === 0)
+    return new Failure(
+      'no-context',
+      `${fact}: it has none at all`,
+      `${add}, or name another kubeconfig with KUBECONFIG`,
+    )
   const use = 'use one of these with --context (make: CONTEXT=)'
   return new Failure('no-context', `${fact}: it has ${contexts.join(', ')}`, `${use}, or ${add}`)
 }

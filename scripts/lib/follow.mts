@@ -291,7 +291,7 @@ export class Follower {
     this.#isSettled = true
     if (!this.#stays) return timeoutFailure(fact, 'give it longer with --timeout')
     story.advice(`Job ${name} goes on in the cluster${silence ? ', if it is not done' : ''}; ${this.#howToStop()}`)
-    return timeoutFailure(fact, `follow it again: ${again}`)
+    return timeoutFailure(fact, `to wait longer, give --timeout; follow it again: ${again}`)
   }
 
   /** With an interruption as its last words, before any other end. */

@@ -28,7 +28,8 @@ export function planModel(session: Session): Promise<Result> {
   const { settings, cluster, outcome, story } = session
   return runStage(session, TITLE, async (noted) => {
     const claim = await askPatiently(session, () => cluster.find<PersistentVolumeClaim>('pvc', settings.pvc))
-    const mounted = claim?.status?.phase === 'Bound' && claim.metadata.deletionTimestamp === undefined
+    const obstacle = mountObstacle(claim)
+    const mounted = obstacle === undefined
     const done = await runErrand(session, {
       title: TITLE,
       kind: 'model-plan',
@@ -39,7 +40,7 @@ export function planModel(session: Session): Promise<Result> {
     noteMover(noted, done)
     outcome.facts.plan = { ...plan, volumeLookedAt: mounted }
     const readers = mounted ? await askPatiently(session, () => readersOf(cluster, settings.pvc)) : []
-    const result = describePlan(plan, settings, mounted, readers)
+    const result = describePlan(plan, settings, obstacle, readers)
     if (result.problem) {
       story.failed(TITLE, result.problem.detail)
       story.advice(result.problem.next)
@@ -54,9 +55,23 @@ function planOf(done: MoverDone | undefined): Plan {
   return { commit, files, bytes, ...plan }
 }
 
-/** Pure: the plan for people, and what stands against a run. `mounted`: the volume could be looked at. */
-export function describePlan(plan: Plan, settings: Settings, mounted: boolean, readers: readonly string[]): Result {
+/** Why a claim cannot be mounted now, as in `PVC x …`; undefined where it can. */
+function mountObstacle(claim: PersistentVolumeClaim | undefined): string | undefined {
+  if (!claim) return 'does not exist'
+  if (claim.metadata.deletionTimestamp !== undefined) return 'is being deleted'
+  const phase = claim.status?.phase ?? 'Pending'
+  return phase === 'Bound' ? undefined : `is ${phase}, not Bound`
+}
+
+/** Pure: the plan for people, and what stands against a run. `obstacle`: why the volume was not looked at, if it was not. */
+export function describePlan(
+  plan: Plan,
+  settings: Settings,
+  obstacle: string | undefined,
+  readers: readonly string[],
+): Result {
   const { bucket, model, revision, pvc, timeout } = settings
+  const mounted = obstacle === undefined
   const toSpaces = plan.bytes - plan.spacesBytes
   const toVolume = plan.bytes - (mounted ? plan.volumeBytes : 0)
   const fits = !mounted || plan.freeBytes >= toVolume
@@ -70,7 +85,7 @@ export function describePlan(plan: Plan, settings: Settings, mounted: boolean, r
     lineOf('•', 'to Spaces', `s3://${bucket}/models/${model}/ ${hop(plan.spacesFiles, plan.spacesBytes, toSpaces)}`),
     mounted
       ? lineOf('•', 'to NFS', `${pvc}:/${model}/ ${hop(plan.volumeFiles, plan.volumeBytes, toVolume)}`)
-      : lineOf('•', 'to NFS', `PVC ${pvc} is not Bound, so the volume was not looked at; at most ${move(toVolume)}`),
+      : lineOf('•', 'to NFS', `PVC ${pvc} ${obstacle}, so the volume was not looked at; at most ${move(toVolume)}`),
   ]
   if (mounted && fits)
     lines.push(

@@ -138,8 +138,8 @@ function layOut(terminal: Terminal, mark: string, title: string, sentence: strin
   const columns = terminal.columns()
   const narrow = columns < NARROW
   const width = narrow ? 0 : TITLE_WIDTH
-  // Where there is no column for titles, the title is the sentence's first word.
-  const text = narrow && title !== '' ? `${title} ${sentence}` : sentence
+  // Where there is no column for titles, the title leads the sentence in.
+  const text = narrow && title !== '' ? `${title}: ${sentence}` : sentence
   // Without the mark, whose colour takes no room.
   const room = columns - lineOf(' ', '', '-', width).length
   const plain = text.split('\n').map(formatPrintable)

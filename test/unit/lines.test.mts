@@ -149,7 +149,7 @@ test('on a narrow terminal no column is kept free below the titles', () => {
   story.begun('to Spaces', 'Job j started')
   story.detail('pod p runs')
   story.failed('', 'no')
-  expect(said).toEqual(['• to Spaces Job j started\n', '  pod p runs\n', '✗ no\n'])
+  expect(said).toEqual(['• to Spaces: Job j started\n', '  pod p runs\n', '✗ no\n'])
   said.length = 0
   story.opened('setup-model', 'meta-llama/Llama-3.1-8B-Instruct -> s3://b')
   expect(said.join('')).toBe('setup-model\n  meta-llama/Llama-3.1-8B-Instruct ->\n  s3://b\n')
@@ -201,7 +201,7 @@ test('on a terminal lines are broken at words and stay below each other; elsewhe
   }
   expect(shown(true, 80)).toEqual([`✓ to NFS     ${'word '.repeat(13)}`.trimEnd(), `             word end`])
   expect(shown(true, 40)).toEqual([
-    '✓ to NFS word word word word word word',
+    '✓ to NFS: word word word word word word',
     '  word word word word word word word',
     '  word end',
   ])
@@ -217,10 +217,10 @@ test('a result is broken as the story is where it is shown, and stays as it is w
   const shown = (columns: number, live = true) =>
     layOutResult(result.join('\n'), { live, color: false, columns: () => columns }).split('\n')
   expect(shown(40)).toEqual([
-    '✓ files 13 files, 16.1 GB: names and',
+    '✓ files: 13 files, 16.1 GB: names and',
     '  sizes agree with the evidence on the',
     '  volume',
-    '✗ jobs there is no Job j; run',
+    '✗ jobs: there is no Job j; run',
     '  make model-to-nfs MODEL=acme/a-model-with-a-long-name',
     's3://a-bucket/models/acme/a-model-with-a-long-name/',
     '0123456789abcdef',

@@ -20,7 +20,7 @@ const plan: Plan = {
 }
 
 test('says what is there, what would move, and how long that takes at the rate it names', () => {
-  const { text, problem } = describePlan(plan, settings, true, [])
+  const { text, problem } = describePlan(plan, settings, undefined, [])
   expect(problem).toBeUndefined()
   expect(text).toContain('acme/x at commit 0e9e39f2 (main): 13 files, 16.1 GB')
   expect(text).toContain('2 files, 16.1 GB (--exclude original/*)')
@@ -42,7 +42,7 @@ test.each<[string, Partial<Plan>, string[], RegExp, boolean]>([
   ['under readers', { changingFiles: 2 }, ['a', 'b'], /! changes +2 files .*, and pods a, b have it mounted/, true],
   ['under nobody', { changingFiles: 1 }, [], /• changes +1 file .*; no pod has it mounted/, true],
 ])('says %s', (_, numbers, readers, line, good) => {
-  const described = describePlan({ ...plan, ...numbers }, settings, true, readers)
+  const described = describePlan({ ...plan, ...numbers }, settings, undefined, readers)
   expect(described.text).toMatch(line)
   if (good) expect(described.problem).toBeUndefined()
   else
@@ -56,10 +56,12 @@ test('claims nothing of a volume that could not be looked at', () => {
   const { text, problem } = describePlan(
     { ...plan, freeBytes: 1, volumeBytes: 5e9, changingFiles: 3 },
     settings,
-    false,
+    'is Pending, not Bound',
     [],
   )
   expect(problem).toBeUndefined()
-  expect(text).toMatch(/to NFS .*is not Bound, so the volume was not looked at; at most 16\.1 GB to move/)
+  expect(text).toMatch(
+    /to NFS .*PVC \S+ is Pending, not Bound, so the volume was not looked at; at most 16\.1 GB to move/,
+  )
   expect(text).not.toMatch(/free|changes/)
 })
