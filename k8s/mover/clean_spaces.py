@@ -11,9 +11,10 @@ from clean import Holding, read_evidence
 from evidence import UPLOAD_SENTINEL, Evidence
 from lanes import Lanes
 from ledger import ABANDONED_SECONDS, JOURNALS, PLAN, SUSPECT, Ledger, Plan
+from multipart_uploads import Unfinished
 from progress import Progress
 from settings import Settings
-from spaces import Listing, Spaces, Upload
+from spaces import Listing, Spaces
 from web import Web
 
 LANES = 16
@@ -23,7 +24,7 @@ LANES = 16
 class Uploads:
     """The model's unfinished uploads: those to abort, and how many are so young that they may be of a run elsewhere."""
 
-    abandoned: list[Upload]
+    abandoned: list[Unfinished]
     young: int
 
 
@@ -66,10 +67,10 @@ class CleanSpaces:
 
     def _look_at_uploads(self, listed: set[str], listing: Listing) -> Uploads:
         """Only of what is listed: the prefix of a model `org` would otherwise take in those of `org/name`."""
-        abandoned: list[Upload] = []
+        abandoned: list[Unfinished] = []
         young = 0
-        for upload in self._spaces.uploads():
-            last = self._spaces.last_write(upload) if upload.key in listed else None
+        for upload in self._spaces.uploads.unfinished():
+            last = self._spaces.uploads.last_write(upload) if upload.key in listed else None
             if last is None:
                 continue
             if (listing.at - last).total_seconds() > ABANDONED_SECONDS:
@@ -89,7 +90,7 @@ class CleanSpaces:
         with Lanes(LANES, "remove") as lanes:
             lanes.map(self._delete, list(holding.files))
         for upload in uploads.abandoned:
-            self._spaces.abort_upload(upload.key, upload.id)
+            self._spaces.uploads.abort(upload.key, upload.id)
         for key in holding.leftovers:
             if key != PLAN:
                 self._spaces.delete(key)

@@ -13,12 +13,13 @@ from mark import Mark, is_newer
 from partials import Partials
 from progress import Progress, counted, human
 from proofs import Proofs
+from refusal import UNREADABLE
 from selection import DEFAULT_EXCLUDE
 from settings import Settings
 from small import SMALL
 from small_download import SmallDownload
 from source import Source
-from spaces import UNREADABLE, Listing, Spaces
+from spaces import Listing, Spaces
 from spaces_copy import SpacesCopy
 from verify import check_revision
 from volume import Volume

@@ -13,8 +13,8 @@ from partial_sink import PartialSink, Taken
 from partials import Partials, allow_open_files
 from progress import Progress
 from proofs import Proofs
+from refusal import Gone
 from source import Source
-from spaces import Gone
 from volume import naming
 from window import Transfer, Window, part_size
 

@@ -8,7 +8,8 @@ from digest import GitBlob, Sha256, multipart_etag
 from failure import Again, Failure
 from hub import HubFile
 from ledger import Journal, Ledger, Proof, encode_state
-from spaces import Gone, Spaces
+from refusal import Gone
+from spaces import Spaces
 from window import LANES, Part, Transfer, Window
 
 
@@ -139,12 +140,14 @@ class MultipartSink:
     def restart(self, error: Again) -> Transfer | None:
         """Drops wrong parts; what comes next is the run's to say."""
         if isinstance(error, WrongBytes) and self._upload is not None:
-            self._spaces.abort_upload(self._file.path, self._upload)
+            self._spaces.uploads.abort(self._file.path, self._upload)
         self._ledger.forget(self._file.path)
         return self._on_again(self._file, error)
 
     def _store(self, part: Part) -> None:
-        etag = self._spaces.upload_part(self._file.path, self._upload_id(), part.number + 1, part.view, part.sha256)
+        etag = self._spaces.uploads.store_part(
+            self._file.path, self._upload_id(), part.number + 1, part.view, part.sha256
+        )
         with self._lock:
             self._etags[part.number] = etag
         self._advance()
@@ -156,7 +159,7 @@ class MultipartSink:
         """
         with self._creation:
             if self._upload is None:
-                self._upload = self._spaces.create_upload(self._file.path)
+                self._upload = self._spaces.uploads.create(self._file.path)
                 if self.resumable:
                     self._ledger.write(self._journal([], ""))
             return self._upload
@@ -233,7 +236,7 @@ class ReadBackSink:
 def join(spaces: Spaces, key: str, upload: str, etags: list[str]) -> None:
     """Joins the parts into their object. Raises Gone when neither the upload nor just this object is there."""
     try:
-        spaces.complete_upload(key, upload, etags)
+        spaces.uploads.complete(key, upload, etags)
     except Gone:
         # A repeated call after a lost answer looks the same as an upload that was aborted: the object itself tells.
         stored = spaces.listing().objects.get(key)

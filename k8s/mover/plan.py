@@ -4,11 +4,14 @@ import threading
 
 from digest import GitBlob
 from evidence import DOWNLOAD_SENTINEL, File, NotEvidence, parse_evidence
-from hub import HubFile
+from hub import Hub, HubFile
+from ledger import Ledger
 from progress import Progress
 from settings import Settings
-from upload import Survey, Upload
+from spaces import Spaces
+from survey import Survey, Surveyor
 from volume import Volume
+from web import Web
 
 
 class Plan:
@@ -16,15 +19,18 @@ class Plan:
 
     def __init__(self, settings: Settings, progress: Progress, stop: threading.Event) -> None:
         self._settings = settings
-        self._upload = Upload(settings, progress, stop)
+        web = Web(stop)
+        spaces = Spaces(settings, web, stop)
+        ledger = Ledger(spaces, settings.model)
+        self._surveyor = Surveyor(settings, Hub(settings, web, stop), spaces, ledger, progress)
         self._volume = Volume(settings.models_dir, settings.model)
 
     def run(self) -> dict[str, object]:
         """Gives the plan as the termination message's fields; sizes in bytes. Raises Failure as an upload would."""
-        survey = self._upload.survey()
-        self._upload.probe(survey)
+        survey = self._surveyor.survey()
+        self._surveyor.probe(survey)
         staged = self._staged(survey)
-        sizes = {file.path: file.size for file in survey.wanted}
+        sizes = {path: file.size for path, file in survey.wanted.items()}
         # Still there, as far as its size tells.
         there = {
             path for path in staged if staged[path] and (mark := self._volume.mark(path)) and mark.size == sizes[path]
@@ -36,7 +42,7 @@ class Plan:
             "left_out_files": len(survey.left_out),
             "left_out_bytes": sum(file.size for file in survey.left_out),
             "exclude": list(survey.exclude),
-            "include": list(self._settings.include),
+            "include": list(survey.include),
             "spaces_bytes": sum(proof.size for proof in survey.proofs.values()),
             "spaces_files": len(survey.proofs),
             "volume_bytes": sum(sizes[path] for path in there),
@@ -56,10 +62,9 @@ class Plan:
         except NotEvidence as error:
             print(f"{DOWNLOAD_SENTINEL} on the volume proves nothing, {error}", flush=True)
             return {}
-        wanted = {file.path: file for file in survey.wanted}
         same = dict.fromkeys((file.path for file in evidence.files), False)
         for file in evidence.files:
-            known = wanted.get(file.path)
+            known = survey.wanted.get(file.path)
             if known and known.size == file.size:
                 same[file.path] = evidence.commit == survey.commit or self._agrees(survey, known, file)
         return same

@@ -13,10 +13,10 @@ from mark import Mark
 from partials import Partials, allow_open_files
 from progress import Progress
 from proofs import Proofs
+from refusal import Gone
 from retry import retry
 from small import LANES, uncounted
 from source import Source
-from spaces import Gone
 from volley import MOST_BYTES, Answer, Missed, Request, Volley
 from volume import naming
 

@@ -13,9 +13,10 @@ from lanes import Lanes
 from ledger import Proof
 from multipart import Agreement, WrongBytes, wrong_bytes
 from progress import Progress
+from refusal import unreadable
 from retry import retry
 from small import LANES, uncounted
-from spaces import Spaces, Stored, unreadable
+from spaces import Spaces, Stored
 from volley import MOST_BYTES, Answer, Missed, Request, Volley
 
 # Of a batch, all bytes are held at a time.

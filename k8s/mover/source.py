@@ -7,7 +7,8 @@ from http.client import HTTPConnection
 from evidence import File
 from failure import Failure
 from ledger import Ledger
-from spaces import UNREADABLE, Listing, Spaces
+from refusal import UNREADABLE
+from spaces import Listing, Spaces
 from spaces_copy import SpacesCopy
 from volley import Request
 

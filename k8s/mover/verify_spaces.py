@@ -7,8 +7,9 @@ from digest import Sha256
 from evidence import File, is_reserved
 from failure import Again, Failure
 from progress import Progress
+from refusal import unreadable
 from settings import Settings
-from spaces import Spaces, Stored, unreadable
+from spaces import Spaces, Stored
 from spaces_copy import SpacesCopy
 from verify import check_revision, outcome
 from web import Web

@@ -42,7 +42,7 @@ def part_size(size: int, buffer: int, limit: int = 10_000) -> int:
     return wanted
 
 
-class Source(Protocol):
+class Fetch(Protocol):
     """Where a file's bytes come from: fills `view` from `start`, calling the function for each piece as it comes."""
 
     def __call__(self, start: int, view: memoryview, on_chunk: Callable[[memoryview], None]) -> None: ...
@@ -76,7 +76,7 @@ class Transfer:
 
     size: int
     part_size: int
-    source: Source
+    source: Fetch
     sink: Sink
     first: int = 0
     digest: Sha256 = field(default_factory=Sha256)

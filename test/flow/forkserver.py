@@ -15,8 +15,8 @@ from typing import Any
 
 from botocore.session import Session
 
+import bucket
 import mover
-import spaces
 
 
 def main() -> None:
@@ -25,7 +25,7 @@ def main() -> None:
     session = Session()
     session.set_credentials("-", "-")
     session.create_client("s3", region_name="atl1")
-    spaces.Session = lambda: session
+    bucket.Session = lambda: session
     mover.install = lambda *_: None
     for verb in ("upload", "download"):
         importlib.import_module(verb)

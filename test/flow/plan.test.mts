@@ -41,7 +41,7 @@ test('before anything is there: all of it would move, and the volume is not spok
   const shown = await world.run('make', ['plan'], { env: { MODEL: model.id } })
   expect(shown, shown.stderr).toMatchObject({ code: 0 })
   expect(shown.stdout).toMatch(/^• to Spaces .*holds nothing of it; .* to move: .* at 250 MB\/s/m)
-  expect(shown.stdout).toMatch(/^• to NFS PVC \S+ does not exist, so the volume was not looked at/m)
+  expect(shown.stdout).toMatch(/^• to NFS +PVC \S+ does not exist, so the volume was not looked at/m)
   expect(await world.object('pvc', world.pvc)).toBeUndefined()
 })
 

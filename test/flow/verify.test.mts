@@ -42,7 +42,7 @@ test('on a narrow terminal the result is broken at words', async () => {
   expect(code, stdout).toBe(0)
   const rows = stripVTControlCharacters(stdout).split('\r\n')
   const result = rows.slice(rows.findIndex((row) => row.startsWith('✓ claim')))
-  expect(result).toContain('✓ verdict acme/checked is staged')
+  expect(result).toContain('✓ verdict: acme/checked is staged')
   const long = result.filter((row) => row.length > 40 && /\S +\S/.test(row))
   expect(long, 'of several words').toEqual([])
   expect(result.length, 'more lines than checkpoints').toBeGreaterThan(6)
