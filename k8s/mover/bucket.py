@@ -1,5 +1,5 @@
 """A bucket of DigitalOcean Spaces, or of any S3, as seen from one model's prefix: botocore speaks the control calls and signs,
-urllib3 moves the bytes.
+urllib3 moves the bytes, those of many small objects http.client (volley.py, by requests that are signed here).
 
 Checksums of newer SDKs are switched off (`when_required`): Ceph RGW, on which Spaces is built, refuses their trailers
 over https. Instead every body goes out under its own SHA-256 (x-amz-content-sha256), which the server checks.
@@ -139,7 +139,9 @@ class Bucket:
         if response.status in (200, 206):
             return response
         code = re.search(rb"<Code>([^<]+)</Code>", self._web.read_words(SIDE, response))
-        raise self._refusals.tell(code[1].decode() if code else "", response.status, key, retry_after(response.headers))
+        raise self._refusals.meaning_of(
+            code[1].decode() if code else "", response.status, key, retry_after(response.headers)
+        )
 
     def sign(
         self, method: str, key: str, query: str, sha256: str, headers: dict[str, str]
@@ -160,8 +162,9 @@ class Bucket:
             raise Failure("spaces-error", f"Spaces gave {key} no ETag")
         return etag
 
-    def control(self, call: Callable[[], Any], what: str) -> Any:
-        """What a call of botocore gives, retried where that may help; `what` is how messages name what it is about.
+    def control(self, call: Callable[[], Any], what: str, patience: float = STALL_SECONDS) -> Any:
+        """What a call of botocore gives, retried where that may help; `what` is how messages name what it is about,
+        `patience` for how many seconds its client waits.
 
         Raises Failure, or Gone where the object or the upload is not as it was.
         """
@@ -171,7 +174,7 @@ class Bucket:
                 return call()
             except ClientError as error:
                 meta = error.response.get("ResponseMetadata", {})
-                raise self._refusals.tell(
+                raise self._refusals.meaning_of(
                     str(error.response.get("Error", {}).get("Code", "")),
                     int(meta.get("HTTPStatusCode", 0)),
                     what,
@@ -180,7 +183,7 @@ class Bucket:
             except SSLError as error:
                 raise tls_failure(SIDE, str(error)) from error
             except ReadTimeoutError as error:
-                raise Failure("stalled", f"Spaces moved no byte for {STALL_SECONDS:.0f} s") from error
+                raise Failure("stalled", f"Spaces moved no byte for {patience:.0f} s") from error
             except ProxyConnectionError as error:
                 raise Failure("connection", "the proxy on the way to Spaces does not answer") from error
             except (EndpointError, HTTPClientError) as error:

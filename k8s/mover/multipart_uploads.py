@@ -60,7 +60,9 @@ class MultipartUploads:
         with self._joining:
             self._joiner = self._joiner or self._bucket.make_client(COMPLETE_SECONDS)
         self._bucket.control(
-            lambda: self._joiner.complete_multipart_upload(**which, MultipartUpload={"Parts": parts}), key
+            lambda: self._joiner.complete_multipart_upload(**which, MultipartUpload={"Parts": parts}),
+            key,
+            COMPLETE_SECONDS,
         )
 
     def abort(self, key: str, upload: str) -> None:

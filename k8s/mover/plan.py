@@ -20,9 +20,9 @@ class Plan:
     def __init__(self, settings: Settings, progress: Progress, stop: threading.Event) -> None:
         self._settings = settings
         web = Web(stop)
+        hub = Hub(settings, web, stop)
         spaces = Spaces(settings, web, stop)
-        ledger = Ledger(spaces, settings.model)
-        self._surveyor = Surveyor(settings, Hub(settings, web, stop), spaces, ledger, progress)
+        self._surveyor = Surveyor(settings, hub, spaces, Ledger(spaces, settings.model), progress)
         self._volume = Volume(settings.models_dir, settings.model)
 
     def run(self) -> dict[str, object]:

@@ -39,13 +39,13 @@ def unreadable(key: str) -> Callable[[Failure], Exception]:
 
 @dataclass(frozen=True)
 class Refusals:
-    """Tells the refusals of one bucket, named as users know it."""
+    """The refusals of one bucket, named as users know it."""
 
     bucket: str
     endpoint: str
     region: str
 
-    def tell(self, code: str, status: int, key: str, wait: float | None) -> Exception:
+    def meaning_of(self, code: str, status: int, key: str, wait: float | None) -> Exception:
         """Gone where the object or the upload is not as it was, else a Failure; `wait` is what the server asks for, in seconds."""
         where = f"bucket {self.bucket} at {self.endpoint}"
         # botocore gives the status where an answer has no code: then it is not S3 that speaks, and nothing is for good.

@@ -17,7 +17,7 @@ from spaces import Listing, Spaces, Stored
 
 @dataclass(frozen=True)
 class Survey:
-    """What is wanted and left out of a commit, by path, and what of it is there."""
+    """What is wanted of a commit, by path, what is left out, and what of it is there."""
 
     commit: str
     include: tuple[str, ...]
@@ -70,6 +70,7 @@ class Surveyor:
         wanted = {file.path: file for file in chosen}
         written = sentinel[1] if sentinel and not _is_late(old, plan, listing) else None
         journals = self._ledger.read_journals(listing.objects)
+        # A repair trusts no claim; unfinished uploads it still goes on with.
         claimed = {} if self._settings.repair else self._claimed(commit, wanted, old, written, plan, journals, listing)
         proofs, stale = self._hold_against(wanted, claimed, listing)
         survey = Survey(

@@ -162,7 +162,7 @@ export function unknownContext(context: string, contexts: readonly string[], fil
     return new Failure(
       'no-context',
       `${fact}: it has none at all`,
-      `${add}, or name another kubeconfig with KUBECONFIG`,
+      `name another kubeconfig with KUBECONFIG, or ${add}`,
     )
   const use = 'use one of these with --context (make: CONTEXT=)'
   return new Failure('no-context', `${fact}: it has ${contexts.join(', ')}`, `${use}, or ${add}`)

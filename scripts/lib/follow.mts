@@ -291,7 +291,10 @@ export class Follower {
     this.#isSettled = true
     if (!this.#stays) return timeoutFailure(fact, 'give it longer with --timeout')
     story.advice(`Job ${name} goes on in the cluster${silence ? ', if it is not done' : ''}; ${this.#howToStop()}`)
-    return timeoutFailure(fact, `to wait longer, give --timeout; follow it again: ${again}`)
+    return timeoutFailure(
+      fact,
+      `follow it again, with a longer --timeout (make: MODEL_TIMEOUT=) where that is too short: ${again}`,
+    )
   }
 
   /** With an interruption as its last words, before any other end. */

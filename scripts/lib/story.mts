@@ -136,7 +136,7 @@ export function lineOf(mark: string, title: string, sentence: string, width = TI
 /** On a terminal lines are broken at words, below each other; elsewhere they stay as they are, for grep. */
 function layOut(terminal: Terminal, mark: string, title: string, sentence: string): string[] {
   const columns = terminal.columns()
-  const narrow = columns < NARROW
+  const narrow = terminal.live && columns < NARROW
   const width = narrow ? 0 : TITLE_WIDTH
   // Where there is no column for titles, the title leads the sentence in.
   const text = narrow && title !== '' ? `${title}: ${sentence}` : sentence

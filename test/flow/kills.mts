@@ -74,8 +74,10 @@ export function emptyBucket(rig: Rig): void {
   rig.spaces.clock.ahead = 0
 }
 
-/** Makes every unfinished upload one that nobody can be working on any more. */
-export function ageUploads(rig: Rig, milliseconds = ABANDONED_MS): void {
+/** Makes every unfinished upload one that nobody can be working on any more; no mover may run. */
+export async function ageUploads(rig: Rig, milliseconds = ABANDONED_MS): Promise<void> {
+  // A part that a killed mover had sent may arrive behind its death, and would be a young one.
+  await rig.spaces.hangUp()
   for (const upload of rig.bucket.uploads.values()) {
     upload.initiated = new Date(upload.initiated.getTime() - milliseconds)
     for (const part of upload.parts.values()) part.lastModified = new Date(part.lastModified.getTime() - milliseconds)

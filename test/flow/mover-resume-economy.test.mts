@@ -94,7 +94,7 @@ for (const n of [1, 4, 9, 16]) {
     expect(await (await fork).end).toMatchObject({ status: -9 })
     fault.remove()
     const before = rig.moved()
-    ageUploads(rig)
+    await ageUploads(rig)
     await forks.mustRun('upload')
     const again = rig.hub.requests.filter(({ method }) => method === 'GET')
     for (const finished of model.files.filter(({ path }) => path !== 'b.safetensors')) {

@@ -33,7 +33,7 @@ beforeAll(async () => {
   forks = new Forks(rig)
   hurry(rig)
   await killBehindJournal(rig, forks, WEIGHTS, 2)
-  ageUploads(rig)
+  await ageUploads(rig)
   restore = keepBucket(rig)
 })
 afterAll(async () => {
@@ -181,7 +181,7 @@ test('where a SHA-256 cannot be saved, a killed file starts again and ends right
     const fork = forks.start('upload', { patch: killed })
     expect(await (await fork).end).toMatchObject({ status: -9 })
     fault.remove()
-    ageUploads(rig)
+    await ageUploads(rig)
     await forks.mustRun('upload', { patch: next })
     await rig.expectUploaded(model)
   }
@@ -198,7 +198,7 @@ test('a killed upload of larger parts than the buffer gives now ends right', asy
   const fork = forks.start('upload', { env: { BUFFER: '256Mi' } })
   expect(await (await fork).end).toMatchObject({ status: -9 })
   fault.remove()
-  ageUploads(rig)
+  await ageUploads(rig)
   await forks.mustRun('upload')
   await rig.expectUploaded(model)
 })

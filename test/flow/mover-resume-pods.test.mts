@@ -13,7 +13,7 @@ test('the next pod of a Job stays at the commit of the first one, another Job ta
   const commits = [await rig.hub.push(first)]
   await killBehindJournal(rig, forks, WEIGHTS, 1)
   commits.push(await rig.hub.push(second))
-  ageUploads(rig)
+  await ageUploads(rig)
   expect((await forks.mustRun('upload')).message?.commit).toBe(commits[0])
   await rig.expectUploaded(first)
 
@@ -21,7 +21,7 @@ test('the next pod of a Job stays at the commit of the first one, another Job ta
   await rig.hub.push(first)
   await killBehindJournal(rig, forks, WEIGHTS, 1)
   commits.push(await rig.hub.push(second))
-  ageUploads(rig)
+  await ageUploads(rig)
   expect((await forks.mustRun('upload', { env: { JOB_UID: 'job-2' } })).message?.commit).toBe(commits[2])
   await rig.expectUploaded(second)
 })
@@ -50,7 +50,7 @@ test('a Job without a UID resolves its revision anew', async () => {
   expect(await (await fork).end).toMatchObject({ status: -9 })
   fault.remove()
   const commit = await rig.hub.push(second)
-  ageUploads(rig)
+  await ageUploads(rig)
   expect((await forks.mustRun('upload', { env })).message?.commit).toBe(commit)
   await rig.expectUploaded(second)
 })
@@ -69,7 +69,7 @@ test('SIGTERM in mid-transfer ends hop 1 with 143 although the Hub is silent, an
   rig.hub.faults.clear()
   silent.open()
   rig.expectNotUploaded()
-  ageUploads(rig)
+  await ageUploads(rig)
   await forks.mustRun('upload')
   await rig.expectUploaded(first)
 })
@@ -84,7 +84,7 @@ test('SIGTERM in mid-transfer ends hop 1 with 143 although Spaces is silent', as
   expect(end, end.log).toMatchObject({ status: 143, message: { cause: 'stopped' } })
   rig.spaces.faults.clear()
   hurry(rig)
-  ageUploads(rig)
+  await ageUploads(rig)
   await forks.mustRun('upload')
   await rig.expectUploaded(first)
   silent.open()
@@ -93,7 +93,7 @@ test('SIGTERM in mid-transfer ends hop 1 with 143 although Spaces is silent', as
 test('SIGTERM in mid-transfer keeps what the journal of hop 1 counts', async () => {
   await rig.hub.push(first)
   await killBehindJournal(rig, forks, WEIGHTS, 1, 'SIGTERM')
-  ageUploads(rig)
+  await ageUploads(rig)
   const before = rig.moved().fromHub
   const { log } = await forks.mustRun('upload')
   expect(log).toContain(`going on with ${WEIGHTS} behind`)

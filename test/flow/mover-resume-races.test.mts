@@ -63,7 +63,7 @@ test('two runs of hop 1 side by side both end well', async () => {
     emptyBucket(rig)
     const ends = await Promise.all([forks.run('upload'), forks.run('upload', { env: OTHER })])
     for (const end of ends) expect(end, end.log).toMatchObject({ status: 0 })
-    ageUploads(rig)
+    await ageUploads(rig)
     await forks.mustRun('upload')
     await rig.expectUploaded(first)
   }
@@ -92,7 +92,7 @@ test('a run at another commit takes over: the first one gives way instead of put
     expect([0, 1], stage).toContain((await fast.end).status)
     await expectNoFalseUpload(rig)
     await forks.mustRun('upload', { env: OTHER })
-    ageUploads(rig)
+    await ageUploads(rig)
     await forks.mustRun('upload', { env: OTHER })
     await rig.expectUploaded(second)
   }
@@ -122,7 +122,7 @@ test('a run that is late ends in no false evidence, and begins nothing under the
     if (stage === 'its plan') expect(falsehoods).toEqual([])
     await expectNoFalseUpload(rig)
     await forks.mustRun('upload', { env: OTHER })
-    ageUploads(rig)
+    await ageUploads(rig)
     await forks.mustRun('upload', { env: OTHER })
     await rig.expectUploaded(second)
   }
@@ -197,7 +197,7 @@ for (const moment of ['has ended', 'is about to end']) {
     expect(await late.end).toMatchObject({ status: 1, message: { cause: 'spaces-unsteady' } })
     clearing.open()
     expect(await other.end).toMatchObject({ status: 0 })
-    ageUploads(rig)
+    await ageUploads(rig)
     await forks.mustRun('upload', { env: OTHER })
     await rig.expectUploaded(first)
   })

@@ -101,7 +101,7 @@ for (let seed = 1; seed <= ROUNDS; seed++) {
         await rig.expectDownloaded(repo)
         expect(await readFile(rig.file('.download-complete'))).toEqual(await rig.object('.upload-complete'))
         // Of uploads whose number a kill swallowed nobody knows whose they are, until they are old.
-        ageUploads(rig)
+        await ageUploads(rig)
         await forks.mustRun('upload')
         await rig.expectUploaded(repo)
       }

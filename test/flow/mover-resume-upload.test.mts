@@ -46,7 +46,7 @@ async function killEverywhere(
   moment: Moment,
   repo: HubRepo,
   env: Record<string, string>,
-  begin: () => void,
+  begin: () => unknown,
 ): Promise<number> {
   for (let n = 1; ; n++) if (!(await killAtChange(moment, repo, env, begin, n, isChange))) return n - 1
 }
@@ -56,12 +56,12 @@ async function killAtChange(
   moment: Moment,
   repo: HubRepo,
   env: Record<string, string>,
-  begin: () => void,
+  begin: () => unknown,
   n: number,
   isOne: (request: SpacesRequest) => boolean,
 ): Promise<boolean> {
   emptyBucket(rig)
-  begin()
+  await begin()
   let count = 0
   const match = (request: SpacesRequest) => {
     if (!isOne(request)) return false
@@ -79,7 +79,7 @@ async function killAtChange(
     return false
   }
   expect(end, end.log).toMatchObject({ status: -9 })
-  ageUploads(rig)
+  await ageUploads(rig)
   await forks.mustRun('upload', { env })
   await rig.expectUploaded(repo)
   return true
@@ -110,13 +110,13 @@ for (const moment of ['before', 'after'] as const) {
     `a kill ${moment} each change of a repair loses nothing, over what others have left there`,
     async () => {
       const env = { REVISION: commits[0], REPAIR: 'true' }
-      const begin = () => {
+      const begin = async () => {
         rig.stage(first)
         rig.putObject('.upload-complete', '{"files": []}', 50)
         rig.putObject('.upload-suspect', '{"paths": ["config.json"]}', 40)
         rig.putObject('model.safetensors', seededBytes('rotten', 12_000_000), 60)
         rig.bucket.startUpload(rig.key('model.safetensors'), {})
-        ageUploads(rig)
+        await ageUploads(rig)
       }
       const changes = await killEverywhere(moment, first, env, begin)
       expect(changes).toBeGreaterThan(9)

@@ -57,7 +57,7 @@ export const QUICK = 'import retry; retry.BASE_SECONDS = 0.01'
 
 /** Also takes a server for stalled that is silent for so long. A busy machine may be, too: only for tests that bear it. */
 export function impatient(seconds = 1): string {
-  // spaces takes its own copy of the limit when it is imported.
+  // bucket, which multipart_uploads imports, takes its own copy of the limit.
   return `${QUICK}; import web; web.STALL_SECONDS = ${seconds}; import multipart_uploads; multipart_uploads.COMPLETE_SECONDS = ${seconds}; import volley; volley.PATIENCE_SECONDS = ${seconds}`
 }
 

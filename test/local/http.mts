@@ -1,4 +1,4 @@
-import { once } from 'node:events'
+import { EventEmitter, once } from 'node:events'
 import {
   createServer,
   type IncomingHttpHeaders,
@@ -9,6 +9,7 @@ import {
 import type { AddressInfo } from 'node:net'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
+import { setImmediate } from 'node:timers/promises'
 import { type Content, contentOf, slice } from './content.mts'
 import type { Faults } from './faults.mts'
 
@@ -57,18 +58,38 @@ export interface Service<R extends SeenRequest> {
 
 export interface Listener {
   port: number
+  /** Cuts every connection and waits for what is being carried out: nothing that a dead client had sent happens later. */
+  hangUp(): Promise<void>
   close(): Promise<void>
 }
 
 /** Listens on a free port. Connections stay usable while idle, so that a client never meets a server that just hung up. */
 export async function listen<R extends SeenRequest>(service: Service<R>): Promise<Listener> {
-  const server = createServer((incoming, outgoing) => void converse(service, incoming, outgoing))
+  const ends = new EventEmitter()
+  let working = 0
+  const carryOut = async (request: R, body: AsyncIterable<Buffer>): Promise<Answer> => {
+    working += 1
+    try {
+      return await service.carryOut(request, body)
+    } finally {
+      working -= 1
+      ends.emit('end')
+    }
+  }
+  const counting = { ...service, carryOut }
+  const server = createServer((incoming, outgoing) => void converse(counting, incoming, outgoing))
   server.keepAliveTimeout = 120_000
   server.requestTimeout = 0
   server.listen(0, service.host)
   await once(server, 'listening')
   return {
     port: (server.address() as AddressInfo).port,
+    hangUp: async () => {
+      // Connections that wait to be accepted come with the next turn.
+      await setImmediate()
+      server.closeAllConnections()
+      while (working > 0) await once(ends, 'end')
+    },
     close: () =>
       new Promise((resolve) => {
         server.close(() => resolve())

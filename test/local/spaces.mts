@@ -37,6 +37,8 @@ export interface Spaces extends S3 {
   listing: { cut: CutListings }
   /** A bucket's objects and unfinished uploads, to read and to change. Throws when there is no such bucket. */
   bucket(name: string): Bucket
+  /** Cuts every connection and waits for what is being carried out: nothing that a dead client had sent happens later. */
+  hangUp(): Promise<void>
 }
 
 /** An object may be written by this many requests at a time; more are told to slow down. */
@@ -114,6 +116,7 @@ export async function startSpaces(options: SpacesOptions = {}): Promise<Spaces> 
       if (!bucket) throw new Error(`the server has no bucket ${name}`)
       return bucket
     },
+    hangUp: () => listener.hangUp(),
     close: () => listener.close(),
   }
 }
