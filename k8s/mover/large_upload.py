@@ -16,7 +16,7 @@ from spaces import Listing, Spaces, Stored
 from survey import Survey
 from window import Transfer, Window, part_size
 
-# How often an upload may be taken away from under a run.
+# How often an upload may be taken away from under a run, or an object replaced.
 TAKEN_MOST = 3
 
 
@@ -142,7 +142,10 @@ class LargeUpload:
             print(f"fetching {file.path} again: {error}", flush=True)
             return self._start(file)
         if self._attempts[kind] > TAKEN_MOST:
-            raise Failure("spaces-unsteady", f"the upload of {file.path} was taken away {TAKEN_MOST} times")
+            times = self._attempts[kind]
+            raise Failure(
+                "spaces-unsteady", f"{file.path} was taken away or replaced {times} times while this run was at it"
+            )
         return self._begin(file, self._spaces.listing().objects.get(file.path))
 
     def _replace(self, file: HubFile, error: Again) -> Transfer | None:

@@ -143,6 +143,13 @@ test('a colour takes no room', () => {
   expect(told[0]).toBe(told[1])
 })
 
+test('where lines are not drawn a narrow terminal changes nothing', () => {
+  const said: string[] = []
+  const story = new Story((text) => said.push(text), { live: false, color: false, columns: () => 40 })
+  story.begun('to Spaces', 'Job j started')
+  expect(said).toEqual(['• to Spaces  Job j started\n'])
+})
+
 test('on a narrow terminal no column is kept free below the titles', () => {
   const said: string[] = []
   const story = new Story((text) => said.push(text), { live: true, color: false, columns: () => 40 })

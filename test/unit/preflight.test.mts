@@ -155,6 +155,8 @@ test('a context that is not there names those that are, and how a DigitalOcean o
   expect(failure.message).toBe('the kubeconfig has no context do-nyc2-gtc-demo: it has a, b')
   expect(failure.next).toContain('doctl kubernetes cluster kubeconfig save gtc-demo')
   expect(unknownContext('mine', []).message).toContain('it has none at all')
+  // A command to paste ends its line.
+  expect(unknownContext('do-nyc2-gtc-demo', []).next).toMatch(/kubeconfig save gtc-demo$/)
 })
 
 test.each([
