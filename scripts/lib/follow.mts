@@ -293,7 +293,7 @@ export class Follower {
     story.advice(`Job ${name} goes on in the cluster${silence ? ', if it is not done' : ''}; ${this.#howToStop()}`)
     return timeoutFailure(
       fact,
-      `follow it again, with a longer --timeout (make: MODEL_TIMEOUT=) where that is too short: ${again}`,
+      `where that is too short, give a longer --timeout (make: MODEL_TIMEOUT=); follow it again: ${again}`,
     )
   }
 
