@@ -30,6 +30,11 @@ endif
 MAKEOVERRIDES =
 
 SCRIPTS := setup-model model-to-spaces model-to-nfs fix-pvc verify clean-model slug
+# A model without MODEL= would be taken for a target, behind one that has staged the default model.
+STRAY := $(if $(filter $(SCRIPTS) plan,$(MAKECMDGOALS)),$(filter-out $(SCRIPTS) plan help demo picture test e2e bench types lint,$(MAKECMDGOALS)))
+ifneq ($(STRAY),)
+$(error $(STRAY): no such target; a model is named by MODEL=)
+endif
 # What is removed has to be named.
 $(filter-out $(if $(filter undefined,$(MODEL_ORIGIN)),clean-model),$(SCRIPTS)) plan: override export MODEL := $(value MODEL)
 $(SCRIPTS) plan: override export KUBE_CONTEXT := $(value KUBE_CONTEXT)
@@ -91,7 +96,7 @@ lint: node_modules/.package-lock.json .venv/.installed ## check the style
 # All that is missing at once, before anything is installed.
 .PHONY: .needed
 .needed:
-	@scripts/need node npm kubectl envsubst python3
+	@scripts/need node npm bash kubectl envsubst python3
 
 node_modules/.package-lock.json: package-lock.json
 	@scripts/need node npm

@@ -20,6 +20,10 @@ MEND = {
     "the volume": "run make model-to-nfs for this model; with ARGS=--repair it trusts no file that it has not hashed again",
     "Spaces": "run make model-to-spaces for this model; with ARGS=--repair it trusts no object that it has not read again",
 }
+OTHER_REVISION = {
+    "the volume": "run make setup-model to stage it, or ask for the revision that is there",
+    "Spaces": "run make model-to-spaces to stage it there, or ask for the revision that is there",
+}
 
 
 class Mismatch(Failure):
@@ -66,6 +70,7 @@ def check_revision(side: str, evidence: Evidence, asked: str | None) -> None:
             "other-evidence",
             f"{side} holds revision {evidence.revision} (commit {evidence.commit[:8]}) of {evidence.model}, "
             f"{asked} was asked for",
+            next=OTHER_REVISION[side],
         )
 
 

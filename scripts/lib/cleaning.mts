@@ -8,7 +8,7 @@ import {
   removeCopy,
   sidesOf,
 } from './copies.mts'
-import { exitCodes, Failure } from './failure.mts'
+import { exitCodes, Failure, Interrupted } from './failure.mts'
 import { formatCount } from './format.mts'
 import { type Leftovers, readLeftovers, readOurs } from './leftovers.mts'
 import type { ConfigMap, Job, Pod } from './objects.mts'
@@ -114,9 +114,14 @@ async function warnOfReaders(session: Session): Promise<void> {
   story.warned(TITLE, `${listReaders(readers)} ${settings.pvc} mounted: the files of ${settings.model} go under them`)
 }
 
-async function confirm({ settings, story, signal }: Session): Promise<void> {
+async function confirm({ settings, story, signal, again }: Session): Promise<void> {
   if (settings.yes) return
-  if (await askForYes('  Remove all this?', signal)) return
+  try {
+    if (await askForYes('  Remove all this?', signal)) return
+  } catch (error) {
+    if (error instanceof Interrupted) error.next = `nothing was removed\nto go on: ${again}`
+    throw error
+  }
   story.detail('')
   throw new Failure('not-confirmed', 'not confirmed: nothing was removed', 'answer yes, or add --yes')
 }

@@ -5,6 +5,7 @@ import type { Event, Metadata } from './objects.mts'
 
 export type KubectlReason =
   | 'unreachable'
+  | 'tools'
   | 'kubeconfig'
   | 'no-context'
   | 'unauthorized'
@@ -236,6 +237,9 @@ const SERVER_REASONS: Record<string, KubectlReason> = {
   TooManyRequests: 'unreachable',
 }
 
+/** What a kubeconfig calls to log in, such as doctl. */
+const MISSING_HELPER = /getting credentials: exec: executable (\S+) not found/
+
 const UNREACHABLE =
   /Unable to connect to the server|was refused|connection re(fused|set)|no route to host|network is unreachable|no such host|i\/o timeout|TLS handshake timeout|Client\.Timeout|deadline exceeded|unexpected EOF|EOF$|http2: |server is currently unable|apiserver not ready|etcdserver/m
 
@@ -258,6 +262,13 @@ export function explain(
   const what = `kubectl ${args.filter((arg) => !arg.startsWith('-')).join(' ')}`
   const reason = result.late ? 'unreachable' : reasonOf(result.stderr)
   const { context, namespace } = cluster
+  const [, helper] = MISSING_HELPER.exec(result.stderr) ?? []
+  if (helper)
+    return new KubectlError(
+      'tools',
+      `${helper} is not installed, by which the kubeconfig logs in to the cluster of context ${context}`,
+      `install ${helper}, then run the same command again`,
+    )
   if (reason === 'no-context')
     return new KubectlError(
       reason,

@@ -83,6 +83,7 @@ async function print(text: string): Promise<void> {
   )
   if (!error) return
   story.failed('', `the result could not be written: ${error.message}`)
+  story.advice('what was done is done: run the same command again for its result')
   process.exitCode ||= error.code === 'EPIPE' ? exitCodes.interrupted : exitCodes.failed
 }
 

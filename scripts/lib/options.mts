@@ -107,8 +107,8 @@ export const options = {
     environment: 'MODEL_TIMEOUT',
     value: 'SECONDS',
     default: '1800',
-    help: 'how long to wait for each Job; one that takes longer goes on',
-    problem: matches(/^[1-9][0-9]{0,6}$/, 'it is a whole number of seconds, 1 to 9999999'),
+    help: 'how long to wait for each Job; a transfer that takes longer goes on',
+    problem: matches(/^[1-9][0-9]{0,6}$/, 'it has to be a whole number of seconds, 1 to 9999999'),
   },
   grace: {
     flag: 'grace',
@@ -116,7 +116,7 @@ export const options = {
     value: 'SECONDS',
     default: '120',
     help: 'how long to wait for what may heal by itself: no free node, an unbound claim, a failing mount',
-    problem: matches(/^[0-9]{1,7}$/, 'it is a whole number of seconds, 0 to 9999999'),
+    problem: matches(/^[0-9]{1,7}$/, 'it has to be a whole number of seconds, 0 to 9999999'),
   },
   bucket: {
     flag: 'bucket',
@@ -204,7 +204,7 @@ export const options = {
     value: 'LEVEL',
     default: 'sizes',
     help: 'what is held against the evidence: names, sizes or hashes',
-    problem: matches(/^(names|sizes|hashes)$/, 'it is names, sizes or hashes'),
+    problem: matches(/^(names|sizes|hashes)$/, 'it has to be names, sizes or hashes'),
   },
   spaces: {
     flag: 'spaces',

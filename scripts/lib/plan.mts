@@ -38,7 +38,8 @@ export function planModel(session: Session): Promise<Result> {
     })
     const plan = planOf(done)
     noteMover(noted, done)
-    outcome.facts.plan = { ...plan, volumeLookedAt: mounted }
+    // Without the claim, it was the room on the pod's own disk.
+    outcome.facts.plan = { ...plan, freeBytes: mounted ? plan.freeBytes : null, volumeLookedAt: mounted }
     const readers = mounted ? await askPatiently(session, () => readersOf(cluster, settings.pvc)) : []
     const result = describePlan(plan, settings, obstacle, readers)
     if (result.problem) {

@@ -201,7 +201,11 @@ function brokenVolume({ claim, volume }: Storage, { metadata, spec }: ClaimManif
       'ask somebody who may read PersistentVolumes to run make fix-pvc',
     )
   }
-  if (!volume) return refuse(`PV ${pv} does not exist`, 'make it (terraform owns it), or name another with --pv')
+  if (!volume)
+    return refuse(
+      `PV ${pv} does not exist`,
+      'make it, as k8s/examples/model-nfs-pv.yaml shows, or name another with --pv',
+    )
   const { claimRef } = volume.spec
   const theirs = `${claimRef?.namespace}/${claimRef?.name}`
   if (claimRef && theirs !== ours)

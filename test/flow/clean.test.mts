@@ -408,7 +408,7 @@ describe('on a terminal', () => {
     const done = await onTerminal(answer)
     expect(done, done.stdout).toMatchObject({ code })
     expect(done.stdout).toMatch(/models:\/acme\/left\/ 12 files, .*commit/)
-    expect(done.stdout).toMatch(code === 1 ? /nothing was removed/ : /interrupted/)
+    expect(done.stdout).toMatch(code === 1 ? /nothing was removed/ : /interrupted.*\s+nothing was removed/)
     await expectStaged(world, model)
   })
 

@@ -112,9 +112,14 @@ describe.concurrent('evidence in Spaces that is none: hop 2 refuses it before it
   test.for([
     ['another model', { model: 'acme/other' }, {}, 'acme/other'],
     ['another revision', { revision: 'v2' }, {}, 'v2'],
-    ['another include', { include: ['*.json'] }, {}, '*.json'],
-    ['another exclude', { exclude: ['*.bin'] }, {}, '*.bin'],
-    ['an exclude that was not asked for', { exclude: ['original/*'] }, { EXCLUDE: '' }, 'original/*'],
+    ['another include', { include: ['*.json'] }, {}, 'files of --include *.json, those of --exclude original/* were'],
+    ['another exclude', { exclude: ['*.bin'] }, {}, 'files of --exclude *.bin, those of'],
+    [
+      'an exclude that was not asked for',
+      { exclude: ['original/*'] },
+      { EXCLUDE: '' },
+      'those of no filter were asked for',
+    ],
   ] as const)('%s', async ([, change, env, named], { newRig }) => {
     const rig = await newRig({ models: [model] })
     rig.stage(model, structuredClone(change) as object)

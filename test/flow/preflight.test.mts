@@ -159,13 +159,18 @@ describe('before the first change', () => {
     }
   })
 
-  test('kubectl that is not installed, before anything else; envsubst, together with all else', async () => {
+  test('bash and kubectl that are not installed, before anything else; envsubst, together with all else', async () => {
     const bin = path.join(world.dir, 'bin')
     await mkdir(bin)
     try {
-      for (const tool of ['sh', 'bash', 'env', 'dirname', 'readlink'])
-        await symlink(`/bin/${tool}`, path.join(bin, tool))
+      for (const tool of ['sh', 'env', 'dirname', 'readlink']) await symlink(`/bin/${tool}`, path.join(bin, tool))
       await symlink(process.execPath, path.join(bin, 'node'))
+      const bashless = await world.run('setup-model', ['--model', model.id, '--json'], { env: { PATH: bin } })
+      expect(bashless, bashless.stderr).toMatchObject({ code: 1 })
+      expect(bashless.stderr).toMatch(/^✗ tools +bash is not installed$/m)
+      expect(JSON.parse(bashless.stdout)).toMatchObject({ cause: 'tools', detail: 'bash is not installed' })
+
+      await symlink('/bin/bash', path.join(bin, 'bash'))
       const done = await world.run('setup-model', ['--model', model.id], { env: { PATH: bin } })
       expect(done, done.stderr).toMatchObject({ code: 1 })
       expect(done.stderr).toMatch(/kubectl is not installed \(https:.*\n.*envsubst is not installed \(part of gettext/)

@@ -44,6 +44,11 @@ describe('what kubectl said is put into', () => {
       /no such host/,
     ],
     ['Unable to connect to the server: net/http: TLS handshake timeout', 'unreachable', /TLS handshake/],
+    [
+      'Unable to connect to the server: getting credentials: exec: executable doctl not found\n\nIt looks like you are trying to use a client-go credential plugin that is not installed.',
+      'tools',
+      /^doctl is not installed, by which the kubeconfig logs in to the cluster of context demo$/,
+    ],
     ['Error from server (ServiceUnavailable): apiserver not ready', 'unreachable', /not ready/],
     ['Error from server: etcdserver: request timed out', 'unreachable', /etcdserver/],
     [

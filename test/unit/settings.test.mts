@@ -128,6 +128,16 @@ test.each([
   expect(stderr).toContain(words)
 })
 
+test.each([[['setup-model', 'gpt2']], [['plan', 'org/name']], [['gpt2', 'slug']]])(
+  'make refuses %j: a model is no target',
+  (args) => {
+    const { status, stdout, stderr } = make(...args)
+    expect(status, stderr).toBe(2)
+    expect(stdout).toBe('')
+    expect(stderr).toContain('no such target; a model is named by MODEL=')
+  },
+)
+
 test('two wrong names are both made good', () => {
   expect(make('MODLE=gpt2', 'NAMESPCE=x').stderr).toMatch(/did you mean (MODEL and NAMESPACE|NAMESPACE and MODEL)\?/)
 })
