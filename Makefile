@@ -30,8 +30,9 @@ endif
 MAKEOVERRIDES =
 
 SCRIPTS := setup-model model-to-spaces model-to-nfs fix-pvc verify clean-model slug
+OTHERS := help demo picture test e2e bench types lint
 # A model without MODEL= would be taken for a target, behind one that has staged the default model.
-STRAY := $(if $(filter $(SCRIPTS) plan,$(MAKECMDGOALS)),$(filter-out $(SCRIPTS) plan help demo picture test e2e bench types lint,$(MAKECMDGOALS)))
+STRAY := $(if $(filter $(SCRIPTS) plan,$(MAKECMDGOALS)),$(filter-out $(SCRIPTS) plan $(OTHERS),$(MAKECMDGOALS)))
 ifneq ($(STRAY),)
 $(error $(STRAY): no such target; a model is named by MODEL=)
 endif
@@ -41,7 +42,7 @@ $(SCRIPTS) plan: override export KUBE_CONTEXT := $(value KUBE_CONTEXT)
 # What to type next is said as this was typed; from another folder (make -C) the scripts' own paths are said, which work in each.
 $(SCRIPTS) plan: override export MAKE_TARGET = $(if $(filter-out $(realpath $(or $(PWD),.)),$(realpath $(CURDIR))),,$@)
 
-.PHONY: help $(SCRIPTS) plan demo picture test e2e bench types lint
+.PHONY: $(SCRIPTS) plan $(OTHERS)
 .DEFAULT_GOAL := help
 
 help: ## list the targets

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from evidence import UPLOAD_SENTINEL, Evidence, File, NotEvidence, parse_evidence
 from failure import Failure
-from ledger import ABANDONED_SECONDS, PLAN, Ledger, Plan, Proof
+from ledger import PLAN, Ledger, Plan, Proof, abandoned_before
 from settings import Settings
 from spaces import Listing, Spaces
 
@@ -79,7 +79,7 @@ class Claim:
         if plan is None or self._is_own(plan):
             return True
         stored = listing.objects.get(PLAN)
-        return stored is not None and (listing.at - stored.modified).total_seconds() > ABANDONED_SECONDS
+        return stored is not None and stored.modified < abandoned_before(listing.at)
 
     def withdraw_evidence(self, seen: tuple[bytes, datetime] | None) -> None:
         """Removes what was `seen` and found not to be true, behind the plan and before the first change.

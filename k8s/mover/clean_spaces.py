@@ -5,27 +5,18 @@ its paths stand in the plan. That goes last, and hop 1 reads it too, should the 
 """
 
 import threading
-from dataclasses import dataclass
 
 from clean import Holding, read_evidence
 from evidence import UPLOAD_SENTINEL, Evidence
 from lanes import Lanes
-from ledger import ABANDONED_SECONDS, JOURNALS, PLAN, SUSPECT, Ledger, Plan
-from multipart_uploads import Unfinished
+from ledger import JOURNALS, PLAN, SUSPECT, Ledger, Plan, abandoned_before
+from multipart_uploads import Sifted
 from progress import Progress
 from settings import Settings
 from spaces import Listing, Spaces
 from web import Web
 
 LANES = 16
-
-
-@dataclass(frozen=True)
-class Uploads:
-    """The model's unfinished uploads: those to abort, and how many are so young that they may be of a run elsewhere."""
-
-    abandoned: list[Unfinished]
-    young: int
 
 
 class CleanSpaces:
@@ -46,7 +37,7 @@ class CleanSpaces:
         plan = self._ledger.read_plan()
         listing = self._spaces.listing()
         holding = self._look(evidence, plan, listing)
-        uploads = self._look_at_uploads(holding.listed, listing)
+        uploads = self._spaces.uploads.sift(lambda key: key in holding.listed, abandoned_before(listing.at))
         self._progress.expect(len(holding.files), 0)
         if self._settings.confirmed:
             self._progress.enter("removing")
@@ -65,25 +56,11 @@ class CleanSpaces:
         files = {path: listing.objects[path].size for path in listed & there}
         return Holding(evidence, listed, files, sorted(leftovers), sorted(there - leftovers - files.keys()))
 
-    def _look_at_uploads(self, listed: set[str], listing: Listing) -> Uploads:
-        """Only of what is listed: the prefix of a model `org` would otherwise take in those of `org/name`."""
-        abandoned: list[Unfinished] = []
-        young = 0
-        for upload in self._spaces.uploads.unfinished():
-            last = self._spaces.uploads.last_write(upload) if upload.key in listed else None
-            if last is None:
-                continue
-            if (listing.at - last).total_seconds() > ABANDONED_SECONDS:
-                abandoned.append(upload)
-            else:
-                young += 1
-        return Uploads(abandoned, young)
-
     def _delete(self, path: str) -> None:
         self._spaces.delete(path)
         self._progress.finish()
 
-    def _remove(self, holding: Holding, uploads: Uploads, plan: Plan | None, listing: Listing) -> None:
+    def _remove(self, holding: Holding, uploads: Sifted, plan: Plan | None, listing: Listing) -> None:
         self._remember(holding, plan)
         if holding.listed:
             self._spaces.delete(UPLOAD_SENTINEL)

@@ -14,7 +14,7 @@ from partials import Partials
 from progress import Progress, counted, human
 from proofs import Proofs
 from refusal import UNREADABLE
-from selection import DEFAULT_EXCLUDE
+from selection import DEFAULT_EXCLUDE, as_flags
 from settings import Settings
 from small import SMALL
 from small_download import SmallDownload
@@ -76,8 +76,8 @@ class Download:
         if evidence.include != settings.include or evidence.exclude not in excludes:
             raise Failure(
                 "other-evidence",
-                f"Spaces holds the files of {_filter(evidence.include, evidence.exclude)}, "
-                f"those of {_filter(settings.include, excludes[-1])} were asked for",
+                f"Spaces holds the files of {as_flags(evidence.include, evidence.exclude)}, "
+                f"those of {as_flags(settings.include, excludes[-1])} were asked for",
             )
         listing = self._spaces.listing()
         wrong = [
@@ -272,9 +272,3 @@ class Download:
             ours = "/" in self._settings.model or path in self._known or path.startswith(".download-")
             if ours and name not in kept:
                 self._partials.discard(name)
-
-
-def _filter(include: tuple[str, ...], exclude: tuple[str, ...]) -> str:
-    """A filter in words, as the flags have it."""
-    flags = [*(f"--include {glob}" for glob in include), *(f"--exclude {glob}" for glob in exclude)]
-    return " ".join(flags) if flags else "no filter"

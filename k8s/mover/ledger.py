@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from digest import can_restore
@@ -212,6 +213,11 @@ class Ledger:
             print(f"an unreadable {key} is ignored", flush=True)
             return None
         return document
+
+
+def abandoned_before(now: datetime) -> datetime:
+    """By the server's clock: work whose last write was before this is of no run that may be alive."""
+    return now - timedelta(seconds=ABANDONED_SECONDS)
 
 
 def encode_state(state: bytes | None) -> str:

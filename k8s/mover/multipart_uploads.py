@@ -1,7 +1,7 @@
 """Multipart uploads under one model's prefix: begun, filled, joined, dropped, and found again."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,6 +24,14 @@ class Unfinished:
     key: str
     id: str
     initiated: datetime
+
+
+@dataclass(frozen=True)
+class Sifted:
+    """Unfinished uploads: those that nobody is at any more, and how many are so young that they may be of a run elsewhere."""
+
+    abandoned: list[Unfinished]
+    young: int
 
 
 class MultipartUploads:
@@ -86,7 +94,24 @@ class MultipartUploads:
                 parts[entry["PartNumber"]] = (entry["Size"], entry["ETag"].strip('"'), entry["LastModified"])
         return parts
 
-    def unfinished(self) -> Iterator[Unfinished]:
+    def sift(self, is_ours: Callable[[str], bool], before: datetime) -> Sifted:
+        """Of the unfinished uploads of keys that are ours, abandoned are those whose last write was `before` this.
+
+        Not every upload under the prefix is ours: a model `org` has those of `org/name` under it too.
+        """
+        abandoned: list[Unfinished] = []
+        young = 0
+        for upload in self._unfinished():
+            last = self._last_write(upload) if is_ours(upload.key) else None
+            if last is None:
+                continue
+            if last < before:
+                abandoned.append(upload)
+            else:
+                young += 1
+        return Sifted(abandoned, young)
+
+    def _unfinished(self) -> Iterator[Unfinished]:
         """The unfinished uploads under the model's prefix, by pages up to one that brings nothing new."""
         markers: dict[str, str] = {}
         seen: set[tuple[str, str]] = set()
@@ -112,7 +137,7 @@ class MultipartUploads:
             seen |= {(upload.key, upload.id) for upload in found}
             markers = {"KeyMarker": self._bucket.prefix + found[-1].key, "UploadIdMarker": found[-1].id}
 
-    def last_write(self, upload: Unfinished) -> datetime | None:
+    def _last_write(self, upload: Unfinished) -> datetime | None:
         """When the newest part of an unfinished upload came, by the server's clock; None when the upload is gone."""
         try:
             parts = self.list_parts(upload.key, upload.id)

@@ -24,5 +24,11 @@ def is_selected(path: str, include: tuple[str, ...], exclude: tuple[str, ...]) -
     return (not include or _matches(path, include)) and not _matches(path, exclude)
 
 
+def as_flags(include: tuple[str, ...], exclude: tuple[str, ...]) -> str:
+    """A filter in words, as the scripts' flags have it."""
+    flags = [*(f"--include {glob}" for glob in include), *(f"--exclude {glob}" for glob in exclude)]
+    return " ".join(flags) if flags else "no filter"
+
+
 def _matches(path: str, globs: tuple[str, ...]) -> bool:
     return any(fnmatchcase(path, glob) for glob in globs)

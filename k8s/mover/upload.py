@@ -9,7 +9,7 @@ from evidence import UPLOAD_SENTINEL, Evidence, is_reserved
 from failure import Failure, Stopped
 from hub import Hub, HubFile
 from large_upload import LargeUpload
-from ledger import ABANDONED_SECONDS, PLAN, SUSPECT, Ledger, Proof
+from ledger import PLAN, SUSPECT, Ledger, Proof, abandoned_before
 from progress import Progress
 from settings import Settings
 from small import SMALL
@@ -41,7 +41,6 @@ class Upload:
     def run(self) -> dict[str, object]:
         """Stages the model; gives the termination message's fields. Raises Failure."""
         survey = self._survey = self._surveyor.survey()
-        self._wanted = survey.wanted
         self._proofs = dict(survey.proofs)
         self._claim = Claim(self._settings, self._spaces, self._ledger, survey.commit, survey.include, survey.exclude)
         self._large = LargeUpload(
@@ -62,7 +61,7 @@ class Upload:
 
     def _is_complete(self, old: Evidence) -> bool:
         """Whether the evidence is true: same commit and filter, and each of exactly its files still proved."""
-        return len(self._proofs) == len(self._wanted) and old.equals(self._claim.evidence(self._proofs))
+        return len(self._proofs) == len(self._survey.wanted) and old.equals(self._claim.evidence(self._proofs))
 
     def _finish_unchanged(self, old: Evidence) -> None:
         survey, listing = self._survey, self._survey.listing
@@ -71,7 +70,7 @@ class Upload:
         self._progress.finish(len(old.files))
         written = survey.sentinel[1] if survey.sentinel else None
         # Evidence that is not newer than an object proves nothing of it; what did is about to be cleared away.
-        outdated = written is None or any(listing.objects[path].modified >= written for path in self._wanted)
+        outdated = written is None or any(listing.objects[path].modified >= written for path in self._survey.wanted)
         if outdated or old.revision != self._settings.revision:
             self._write_plan()
             listing = self._write_evidence(listing)
@@ -79,7 +78,7 @@ class Upload:
         self._clear(listing)
 
     def _write_plan(self) -> None:
-        self._claim.write_plan(self._proofs, self._survey.known | self._wanted.keys())
+        self._claim.write_plan(self._proofs, self._survey.known | self._survey.wanted.keys())
 
     def _change(self) -> None:
         survey, listing = self._survey, self._survey.listing
@@ -98,7 +97,7 @@ class Upload:
 
     def _remove_old(self, listing: Listing) -> None:
         """Removes what only an earlier commit or filter had: a server would load both."""
-        paths = sorted(path for path in self._survey.known - self._wanted.keys() if path in listing.objects)
+        paths = sorted(path for path in self._survey.known - self._survey.wanted.keys() if path in listing.objects)
         if paths:
             self._claim.check(self._proofs)
         for path in paths:
@@ -150,7 +149,7 @@ class Upload:
             if attempt:
                 # What changed may be another run's work, which this one must not undo.
                 self._claim.check(self._proofs)
-            missing = [file for path, file in self._wanted.items() if path not in self._proofs]
+            missing = [file for path, file in self._survey.wanted.items() if path not in self._proofs]
             if missing:
                 self._progress.enter("moving")
             self._carry_small([file for file in missing if file.size <= SMALL], listing)
@@ -163,15 +162,15 @@ class Upload:
                     del self._proofs[path]
                     self._progress.hash(-proof.size)
                     self._progress.finish(-1)
-            if len(self._proofs) == len(self._wanted):
+            if len(self._proofs) == len(self._survey.wanted):
                 return listing
-        path = next(path for path in self._wanted if path not in self._proofs)
+        path = next(path for path in self._survey.wanted if path not in self._proofs)
         raise Failure("spaces-unsteady", f"{path} in Spaces keeps changing while it is being proved")
 
     def _await_rest(self, listing: Listing) -> None:
         """Until the newest object's second is over, so that one replaced from now on is not older than the evidence."""
         for _ in range(ROUNDS):
-            newest = max(listing.objects[path].modified for path in self._wanted)
+            newest = max(listing.objects[path].modified for path in self._survey.wanted)
             over = newest.replace(microsecond=0) + timedelta(seconds=1)
             clock = listing.at
             patience = time.monotonic() + REST_SECONDS
@@ -180,33 +179,27 @@ class Upload:
                     raise Stopped()
                 clock = self._spaces.clock()
             latest = self._prove_all(listing)
-            if all(latest.objects[path] == listing.objects[path] for path in self._wanted):
+            if all(latest.objects[path] == listing.objects[path] for path in self._survey.wanted):
                 return
             listing = latest
         raise self._replaced()
 
     def _report_unknown(self, listing: Listing) -> None:
-        others = listing.objects.keys() - self._wanted.keys() - self._survey.known
+        others = listing.objects.keys() - self._survey.wanted.keys() - self._survey.known
         unknown = [key for key in others if not is_reserved(key)]
         if unknown:
             print(f"left alone: {len(unknown)} objects that no evidence lists, such as {min(unknown)}", flush=True)
 
     def _abort_abandoned(self, listing: Listing) -> None:
-        ours, young = self._survey.known | self._wanted.keys(), 0
-        for upload in self._spaces.uploads.unfinished():
-            # A model `org` has the uploads of `org/name` under its prefix too.
-            if "/" not in self._settings.model and upload.key not in ours:
-                continue
-            last = self._spaces.uploads.last_write(upload)
-            if last is None:
-                continue
-            if (listing.at - last).total_seconds() > ABANDONED_SECONDS:
-                print(f"aborting an abandoned upload of {upload.key}", flush=True)
-                self._spaces.uploads.abort(upload.key, upload.id)
-            else:
-                young += 1
-        if young:
-            print(f"young unfinished uploads that stay, as a run elsewhere may be at them: {young}", flush=True)
+        ours = self._survey.known | self._survey.wanted.keys()
+        uploads = self._spaces.uploads.sift(
+            lambda key: "/" in self._settings.model or key in ours, abandoned_before(listing.at)
+        )
+        for upload in uploads.abandoned:
+            print(f"aborting an abandoned upload of {upload.key}", flush=True)
+            self._spaces.uploads.abort(upload.key, upload.id)
+        if uploads.young:
+            print(f"young unfinished uploads that stay, as a run elsewhere may be at them: {uploads.young}", flush=True)
 
     def _prove(self, path: str, proof: Proof) -> None:
         with self._lock:

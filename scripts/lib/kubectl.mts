@@ -262,13 +262,14 @@ export function explain(
   const what = `kubectl ${args.filter((arg) => !arg.startsWith('-')).join(' ')}`
   const reason = result.late ? 'unreachable' : reasonOf(result.stderr)
   const { context, namespace } = cluster
-  const [, helper] = MISSING_HELPER.exec(result.stderr) ?? []
-  if (helper)
+  if (reason === 'tools') {
+    const helper = MISSING_HELPER.exec(result.stderr)?.[1]
     return new KubectlError(
-      'tools',
+      reason,
       `${helper} is not installed, by which the kubeconfig logs in to the cluster of context ${context}`,
       `install ${helper}, then run the same command again`,
     )
+  }
   if (reason === 'no-context')
     return new KubectlError(
       reason,
@@ -334,6 +335,7 @@ function reasonOf(stderr: string): KubectlReason {
   if (reason) return reason
   // The server's words of a webhook that it could not reach read like those of a server that we could not reach.
   if (named === 'InternalError' && /failed calling webhook/.test(stderr)) return 'webhook'
+  if (MISSING_HELPER.test(stderr)) return 'tools'
   if (/error loading config file/.test(stderr)) return 'kubeconfig'
   if (/context was not found|context "[^"]*" does not exist/.test(stderr)) return 'no-context'
   if (/\(Unauthorized\)|provide credentials/.test(stderr)) return 'unauthorized'
